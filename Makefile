@@ -1,0 +1,39 @@
+# The commands a person types; .ci/run calls the same. All of them work in .venv, which `make setup` creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo test lint docs slow core clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup ## compare five activations on real digits, about two minutes
+	$(BIN)/aconite demo
+
+test: setup ## unit tests and docs examples
+	$(BIN)/python -m pytest
+
+lint: setup ## linter, formatter, type checker, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+slow: setup ## long training, browsers, big sweeps
+	$(BIN)/python -m pytest -m slow
+
+core: ## the core in an environment that has torch and nothing else
+	PYTHON=$(PYTHON) .ci/core
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis

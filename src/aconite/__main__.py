@@ -1,0 +1,7 @@
+"""python -m aconite"""
+
+import sys
+
+from aconite.cli import main
+
+sys.exit(main())

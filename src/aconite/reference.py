@@ -1,0 +1,288 @@
+"""The paper's equations in plain torch: the truth that every kernel, layer and figure is held against.
+
+Each function broadcasts its arguments as torch does, is differentiable as often as one likes, and computes in float32 at least
+(float64 if any argument is float64); the result has the first tensor's dtype. `aconite.functional` is the door with named channel
+dimensions and checks; import this module where the equation itself is wanted.
+
+Source: Ma, Zhang, Liu, Sun, "Activate or Not: Learning Customized Activation", CVPR 2021 (arXiv 2009.04759), called "the paper".
+
+Limits. NaN comes only from NaN: at x = ±inf a function returns its limit (p1·x or p2·x, with 0·inf = 0), and β = ±inf gives the
+maximum or minimum, where the formulas as printed give NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from aconite.errors import SettingsError
+
+__all__ = [
+    "BOUND",
+    "DEVIATION",
+    "GATES",
+    "Scalar",
+    "acon",
+    "acon_a",
+    "acon_b",
+    "acon_c",
+    "acon_c_bounds",
+    "acon_c_derivative",
+    "gate_function",
+    "maxout",
+    "meta_acon_c",
+    "smooth_maximum",
+]
+
+Scalar = float | int | Tensor
+
+BOUND = 0.099839320128867
+"""max σ(y) + y·σ(y)·σ(−y) − 1, reached at the root y = 2.39935728… of (y − 2)·eʸ = y + 2 (paper, section 3.1)."""
+
+DEVIATION = 0.278464542761074
+"""max u·σ(−u), Lambert's W(1/e): |β| times the largest distance between a smooth and a true maximum of two values."""
+
+
+def _hard_sigmoid(z: Tensor) -> Tensor:
+    return (z + 3).clamp(0, 6) / 6
+
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hard": _hard_sigmoid}
+
+
+def gate_function(gate: str) -> Callable[[Tensor], Tensor]:
+    """The function that stands for σ: ``"sigmoid"``, 1 / (1 + e⁻ᶻ), or ``"hard"``, relu6(z + 3) / 6.
+
+    >>> gate_function("hard")(torch.tensor([-3.0, 0.0, 3.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    try:
+        return GATES[gate]
+    except (KeyError, TypeError):
+        raise SettingsError(f"gate={gate!r} is not known; write gate='sigmoid' or gate='hard'") from None
+
+
+def _lift(x: Tensor, *others: Scalar) -> tuple[Tensor, ...]:
+    """All arguments as tensors of the dtype to compute in."""
+    dtype = reduce(torch.promote_types, (t.dtype for t in (x, *others) if isinstance(t, Tensor)), torch.float32)
+    return tuple(torch.as_tensor(t, device=x.device).to(dtype) for t in (x, *others))
+
+
+def _finite(t: Tensor) -> Tensor:
+    """±inf replaced by the largest finite numbers, so that a later product with 0 is 0."""
+    largest = torch.finfo(t.dtype).max
+    return t.clamp(-largest, largest)
+
+
+def _times(value: Tensor, weight: Tensor) -> Tensor:
+    """value · weight with ±inf · 0 = 0; its gradient at ±inf goes to the value alone."""
+    infinite = value.isinf()
+    limit = torch.where(weight == 0, torch.zeros_like(value), value) * weight.detach()
+    return torch.where(infinite, limit, _finite(value) * weight)
+
+
+def _difference(a: Tensor, b: Tensor) -> Tensor:
+    """a − b with inf − inf = 0."""
+    same = a.isinf() & (a == b)
+    return torch.where(same, torch.zeros_like(same, dtype=a.dtype), a - b)
+
+
+def _switch(factor: Tensor, value: Tensor) -> Tensor:
+    """z = factor · value, the gate's argument. Beyond |z| = 1000 the gate is 0 or 1 in float64 too, so nothing is lost by stopping
+    there; its derivative is then an exact 0 that no overflow further up can turn into NaN."""
+    return (_finite(factor) * _finite(value)).clamp(-1000, 1000)
+
+
+def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0) -> Tensor:
+    r"""Smooth maximum of n values (paper, equation 1).
+
+    .. math:: S_\beta(x_1, \dots, x_n) = \sum_i x_i e^{\beta x_i} \Big/ \sum_i e^{\beta x_i}
+
+    β → ∞ gives the maximum, β = 0 the arithmetic mean, β → −∞ the minimum; β = ±inf is allowed and has the gradient of
+    `torch.amax` or `torch.amin`.
+
+    Args:
+        values: a tensor whose dimension ``dim`` holds the values, or a sequence of tensors that broadcast together.
+        beta: a number, or a tensor that broadcasts against the result.
+        dim: the dimension to reduce. For a sequence: where the tensors are stacked, which the result does not show.
+
+    Returns:
+        The values' shape without ``dim``, in their dtype.
+
+    >>> x = torch.tensor([1.0, 2.0, 6.0])
+    >>> smooth_maximum(x, 0.0), smooth_maximum(x, float("inf")), smooth_maximum(x, 1.0)
+    (tensor(3.), tensor(6.), tensor(5.8957))
+    """
+    if not isinstance(values, Tensor):
+        if len(values) == 0:
+            raise SettingsError("smooth_maximum of an empty sequence; pass at least one tensor")
+        values = torch.stack(torch.broadcast_tensors(*values), dim)
+    if values.ndim == 0 or values.shape[dim] == 0:
+        raise SettingsError(f"smooth_maximum of no values: shape {tuple(values.shape)}, dim={dim}")
+    x, b = _lift(values, beta)
+    b = b.unsqueeze(dim) if b.ndim else b
+    top, bottom = x.amax(dim, keepdim=True), x.amin(dim, keepdim=True)
+    # Halves, so that the distance of two finite values is finite; relative to the winner, so that no exponent is positive.
+    anchor = torch.where(b < 0, bottom, top).detach()
+    distance = _finite(_difference(x / 2, anchor / 2))
+    switched = torch.where(b.isinf(), torch.zeros_like(b), b)
+    weights = torch.softmax(2 * _finite(switched * distance), dim)
+    smooth = _times(x.expand_as(weights), weights).sum(dim)
+    sharp = torch.where(b > 0, top, bottom).squeeze(dim)
+    return torch.where((b.isinf() if b.ndim == 0 else b.isinf().squeeze(dim)), sharp, smooth).to(values.dtype)
+
+
+def acon(a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid") -> Tensor:
+    r"""Smooth maximum of two functions' values, the general ACON (paper, section 3.1).
+
+    .. math:: S_\beta(a, b) = (a - b)\,\sigma(\beta(a - b)) + b
+
+    Args:
+        a: η_a(x).
+        b: η_b(x), of a shape that broadcasts with a.
+        beta: switching factor; broadcasts.
+        gate: ``"sigmoid"`` or ``"hard"`` (see `gate_function`).
+
+    Returns:
+        The broadcast shape, in a's dtype.
+
+    >>> acon(torch.tensor([2.0, -1.0]), torch.tensor([0.0, 3.0]), beta=1.0)
+    tensor([1.7616, 2.9281])
+    """
+    sigma = gate_function(gate)
+    a_, b_, beta_ = _lift(a, b, beta)
+    z = _switch(beta_, _difference(a_, b_))
+    shape = z.shape
+    return (_times(a_.expand(shape), sigma(z)) + _times(b_.expand(shape), sigma(-z))).to(a.dtype)
+
+
+def acon_a(x: Tensor, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
+    r"""ACON-A, the smooth maximum of x and 0, known as Swish; SiLU at β = 1 (paper, section 3.1, table 1).
+
+    .. math:: f(x) = x\,\sigma(\beta x)
+
+    >>> acon_a(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.2689,  0.0000,  0.7311])
+    """
+    return acon_c(x, 1.0, 0.0, beta, gate)
+
+
+def acon_b(x: Tensor, p2: Scalar = 0.25, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
+    r"""ACON-B, the smooth maximum of x and p2·x: smooth PReLU (paper, section 3.1, table 1; its p is our p2).
+
+    .. math:: f(x) = (1 - p_2)x\,\sigma(\beta(1 - p_2)x) + p_2 x
+
+    >>> acon_b(torch.tensor([-1.0, 0.0, 1.0]), p2=0.25)
+    tensor([-0.4906,  0.0000,  0.7594])
+    """
+    return acon_c(x, 1.0, p2, beta, gate)
+
+
+def acon_c(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
+    r"""ACON-C, the smooth maximum of p1·x and p2·x (paper, section 3.1, equation 5).
+
+    .. math:: f(x) = (p_1 - p_2)x\,\sigma(\beta(p_1 - p_2)x) + p_2 x
+
+    Computed as x·(p1·σ(z) + p2·σ(−z)), z = β(p1 − p2)x, which is the same and stays exact where p1 = p2.
+
+    Args:
+        x: input of any shape.
+        p1: slope for x → ∞ (β(p1 − p2) > 0); broadcasts.
+        p2: slope for x → −∞; broadcasts.
+        beta: switching factor: 0 the mean (p1 + p2)x/2, large the maximum; broadcasts.
+        gate: ``"sigmoid"`` or ``"hard"`` (see `gate_function`).
+
+    Returns:
+        The broadcast shape, in x's dtype.
+
+    >>> acon_c(torch.tensor([-1.0, 0.0, 1.0]), p1=1.2, p2=-0.8, beta=1.0)
+    tensor([0.5616, 0.0000, 0.9616])
+    """
+    sigma = gate_function(gate)
+    x_, p1_, p2_, beta_ = _lift(x, p1, p2, beta)
+    z = _switch(_finite(beta_) * (p1_ - p2_), x_)
+    slope = p1_ * sigma(z) + p2_ * sigma(-z)
+    return _times(x_.expand(slope.shape), slope).to(x.dtype)
+
+
+def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0) -> Tensor:
+    r"""First derivative of ACON-C by x (paper, section 3.1).
+
+    .. math:: f'(x) = (p_1 - p_2)\bigl(\sigma(z) + z\,\sigma(z)\,\sigma(-z)\bigr) + p_2, \qquad z = \beta(p_1 - p_2)x
+
+    >>> acon_c_derivative(torch.tensor([-100.0, 0.0, 100.0]), p1=1.2, p2=-0.8)
+    tensor([-0.8000,  0.2000,  1.2000])
+    """
+    x_, p1_, p2_, beta_ = _lift(x, p1, p2, beta)
+    z = _switch(_finite(beta_) * (p1_ - p2_), x_)
+    up, down = torch.sigmoid(z), torch.sigmoid(-z)
+    return (p1_ * up + p2_ * down + (p1_ - p2_) * z * up * down).to(x.dtype)
+
+
+def acon_c_bounds(p1: Tensor, p2: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The least and the greatest value of the derivative of ACON-C over all x, for any finite β ≠ 0 (paper, section 3.1).
+
+    .. math:: \min f' \approx 1.0998\,p_{lo} - 0.0998\,p_{hi}, \qquad \max f' \approx 1.0998\,p_{hi} - 0.0998\,p_{lo}
+
+    with p_hi, p_lo the greater and the lesser of p1 and p2. β sets how fast they are approached, not what they are.
+
+    >>> acon_c_bounds(torch.tensor(1.0), torch.tensor(0.0))
+    (tensor(-0.0998), tensor(1.0998))
+    """
+    high, low = torch.maximum(p1, p2), torch.minimum(p1, p2)
+    overshoot = BOUND * (high - low)
+    return low - overshoot, high + overshoot
+
+
+def maxout(x: Tensor, p1: Scalar, p2: Scalar) -> Tensor:
+    r"""The Maxout member that ACON-C smooths (paper, table 1): ReLU at (1, 0), PReLU at (1, p).
+
+    .. math:: f(x) = \max(p_1 x, p_2 x)
+
+    >>> maxout(torch.tensor([-2.0, 2.0]), 1.0, 0.25)
+    tensor([-0.5000,  2.0000])
+    """
+    x_, p1_, p2_ = _lift(x, p1, p2)
+    x_, p1_, p2_ = torch.broadcast_tensors(x_, p1_, p2_)
+    return torch.maximum(_times(x_, p1_), _times(x_, p2_)).to(x.dtype)
+
+
+def meta_acon_c(
+    x: Tensor,
+    p1: Scalar,
+    p2: Scalar,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor | None,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor | None,
+    beta_scale: float = 1.0,
+    gate: str = "sigmoid",
+) -> Tensor:
+    r"""Channel-wise Meta-ACON without inner norms: ACON-C whose β comes from the input (paper, section 3.2).
+
+    .. math:: \beta = s\,\sigma\bigl(W_2 (W_1\,\operatorname{mean}_{hw} x + b_1) + b_2\bigr)
+
+    Args:
+        x: (N, C, *).
+        p1: slopes, broadcast against x.
+        p2: slopes, broadcast against x.
+        fc1_weight: W1, (h, C).
+        fc1_bias: b1, (h,) or None.
+        fc2_weight: W2, (C, h).
+        fc2_bias: b2, (C,) or None.
+        beta_scale: s.
+        gate: stands for σ both in the generator and in the activation.
+
+    >>> x = torch.ones(1, 2, 4)
+    >>> meta_acon_c(x, 1.0, 0.0, torch.zeros(1, 2), None, torch.zeros(2, 1), None)[0, 0, 0]  # β = σ(0) = 0.5: σ(0.5)
+    tensor(0.6225)
+    """
+    x_, w1, w2 = _lift(x, fc1_weight, fc2_weight)
+    pooled = x_.flatten(2).mean(2) if x.ndim > 2 else x_
+    hidden = torch.nn.functional.linear(pooled, w1, None if fc1_bias is None else fc1_bias.to(w1.dtype))
+    logits = torch.nn.functional.linear(hidden, w2, None if fc2_bias is None else fc2_bias.to(w2.dtype))
+    beta = beta_scale * gate_function(gate)(logits)
+    return acon_c(x, p1, p2, beta.reshape(*beta.shape, *(1,) * (x.ndim - 2)), gate)
