@@ -1,0 +1,29 @@
+"""Figures, and one self-contained HTML page to put them in.
+
+The figures are `matplotlib.figure.Figure` objects made without pyplot, so nothing global changes and no
+window system is needed; save them as any other figure, or hand them to a `Page`. This room is the one door of
+matplotlib and jinja2: without them, importing it raises `MissingExtraError`.
+
+>>> page = Page("Which activation?", subtitle="digits, 3 seeds")
+>>> page.table(["activation", "test error %"], [["relu", 3.25], ["acon-c", 2.5]])
+>>> curves = training_curves({"relu": [[9.0, 4.0]]}, {"relu": [[9.5, 5.0]]})
+>>> page.figure(curves, alt="Error of relu over two epochs.")
+>>> page.render().startswith("<!doctype html>")
+True
+"""
+
+from __future__ import annotations
+
+from aconite.errors import MissingExtraError
+
+try:
+    import jinja2 as _jinja2  # noqa: F401
+    import matplotlib as _matplotlib  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtraError((error.name or "matplotlib").partition(".")[0], "lab") from error
+
+from aconite.report.figures import LayerParameters, activation_curves, beta_histograms, training_curves
+from aconite.report.page import Page
+from aconite.report.palette import colour
+
+__all__ = ["LayerParameters", "Page", "activation_curves", "beta_histograms", "colour", "training_curves"]
