@@ -1,0 +1,11 @@
+"""The paper's networks, each with the activation of your choice.
+
+An activation is a name or a factory ``channels -> Module``; a network never asks which one it got.
+"""
+
+# Importing a network's file registers its sizes.
+from aconite.models import resnet_cifar as resnet_cifar
+from aconite.models import shufflenetv2 as shufflenetv2
+from aconite.models.registry import create as create
+from aconite.models.registry import list_models as list_models
+from aconite.models.stems import stem_for as stem_for
