@@ -2,6 +2,7 @@
 
 from aconite import errors as errors
 from aconite import functional as functional
+from aconite import models as models
 from aconite import nn as nn
 from aconite import reference as reference
 from aconite.nn import AconA as AconA

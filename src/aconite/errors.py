@@ -1,6 +1,7 @@
 """The exceptions that Aconite raises: one small family, so that a caller can catch all of them at once.
 
-Every message says what came, what was expected and what to write instead. The command line prints the message alone and exits with 2.
+Every message says what came, what was expected and what to write instead. The command line prints the message alone and
+exits with 2.
 """
 
 from __future__ import annotations

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from aconite import reference
+from aconite import ops, reference
 from aconite.errors import SettingsError, ShapeError
+from aconite.kernels import align, channel_index
 from aconite.reference import Scalar, acon_c_bounds
 
 __all__ = [
@@ -31,64 +33,10 @@ __all__ = [
     "acon_c",
     "acon_c_bounds",
     "acon_c_derivative",
-    "align",
-    "channel_index",
     "maxout",
     "meta_acon_c",
     "smooth_maximum",
 ]
-
-
-def channel_index(x: Tensor, channel_dim: int) -> int:
-    """The channel dimension counted from the front; an error says what to write where x has no such dimension.
-
-    >>> import torch
-    >>> channel_index(torch.zeros(2, 3, 4), -1)
-    2
-    """
-    if -x.ndim <= channel_dim < x.ndim:
-        return channel_dim % x.ndim
-    hint = "; for an unbatched vector write channel_dim=-1" if x.ndim == 1 else ""
-    raise ShapeError(f"channel_dim={channel_dim} does not exist in an input of shape {tuple(x.shape)}{hint}")
-
-
-def align(parameter: Scalar, x: Tensor, channel_dim: int, name: str = "parameter") -> Scalar:
-    """A view of the parameter that broadcasts against x as the table above says.
-
-    Raises:
-        ShapeError: the size fits neither the channels nor the input.
-
-    >>> import torch
-    >>> align(torch.ones(3), torch.zeros(2, 3, 4, 5), channel_dim=1).shape
-    torch.Size([3, 1, 1])
-    >>> align(torch.ones(2, 5), torch.zeros(2, 3, 5), channel_dim=-1).shape
-    torch.Size([2, 1, 5])
-    """
-    if not isinstance(parameter, Tensor) or parameter.ndim == 0:
-        return parameter
-    c = channel_index(x, channel_dim)
-    if parameter.ndim == 1:
-        if parameter.shape[0] not in (1, x.shape[c]):
-            raise ShapeError(
-                f"{name} has {parameter.shape[0]} values, but the input of shape {tuple(x.shape)} has {x.shape[c]} channels at "
-                f"channel_dim={channel_dim}; pass the dimension that holds the channels as channel_dim"
-            )
-        return parameter.view(-1, *(1,) * (x.ndim - c - 1))
-    if parameter.ndim == x.ndim:
-        shape = tuple(parameter.shape)
-    elif parameter.ndim == 2 and c > 0:
-        shape = tuple(parameter.shape[0] if d == 0 else parameter.shape[1] if d == c else 1 for d in range(x.ndim))
-    else:
-        raise ShapeError(
-            f"{name} of shape {tuple(parameter.shape)} does not fit an input of shape {tuple(x.shape)} with channel_dim={channel_dim}; "
-            f"pass a number, ({x.shape[c]},), (N, {x.shape[c]}) or {x.ndim} dimensions"
-        )
-    if any(p not in (1, s) for p, s in zip(shape, x.shape, strict=True)):
-        raise ShapeError(
-            f"{name} of shape {tuple(parameter.shape)} does not broadcast against an input of shape {tuple(x.shape)} with "
-            f"channel_dim={channel_dim}"
-        )
-    return parameter.view(shape)
 
 
 def _check_input(x: Tensor, name: str = "x") -> None:
@@ -96,6 +44,15 @@ def _check_input(x: Tensor, name: str = "x") -> None:
         raise SettingsError(f"{name} is {type(x).__name__}, expected a torch.Tensor; write torch.as_tensor({name})")
     if not x.is_floating_point():
         raise SettingsError(f"{name} has dtype {x.dtype}, expected a floating dtype; write {name}.float()")
+
+
+def _parameter(value: Scalar, constant: float, x: Tensor) -> Tensor | None:
+    """A parameter as the operators take it: a tensor, or None for the constant that they know."""
+    if isinstance(value, Tensor):
+        return value
+    if value == constant:
+        return None
+    return torch.tensor(float(value), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
 
 
 def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0) -> Tensor:
@@ -130,8 +87,9 @@ def acon(a: Tensor, b: Tensor, beta: Scalar = 1.0, *, channel_dim: int = 1, gate
     _check_input(a, "a")
     _check_input(b, "b")
     if a.shape != b.shape:
-        raise ShapeError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}; both must be values over the same input")
-    return reference.acon(a, b, align(beta, a, channel_dim, "beta"), gate)
+        raise ShapeError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}; both must be values of one input")
+    reference.gate_function(gate)
+    return ops.acon(a, b, _parameter(beta, 1.0, a), channel_dim, gate)
 
 
 def acon_a(x: Tensor, beta: Scalar = 1.0, *, channel_dim: int = 1, gate: str = "sigmoid") -> Tensor:
@@ -180,8 +138,8 @@ def acon_c(
     tensor([[0.5616, 0.0000, 0.9616]])
     """
     _check_input(x)
-    slopes = align(p1, x, channel_dim, "p1"), align(p2, x, channel_dim, "p2")
-    return reference.acon_c(x, *slopes, align(beta, x, channel_dim, "beta"), gate)
+    reference.gate_function(gate)
+    return ops.acon_c(x, _parameter(p1, 1.0, x), _parameter(p2, 0.0, x), _parameter(beta, 1.0, x), channel_dim, gate)
 
 
 def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, *, channel_dim: int = 1) -> Tensor:
@@ -223,8 +181,8 @@ def meta_acon_c(
     """Channel-wise Meta-ACON without inner norms: β = s·σ(W2(W1·mean(x) + b1) + b2), then ACON-C (paper, section 3.2).
 
     Args:
-        x: (N, …, C, …) with the channels at ``channel_dim``; all other dimensions but the first are pooled. With the channels
-            in front (unbatched) x is a batch of one.
+        x: (N, …, C, …) with the channels at ``channel_dim``; all other dimensions but the first are pooled. With the
+            channels in front (unbatched) x is a batch of one.
         p1: number, (C,), (N, C) or x.ndim dimensions.
         p2: likewise.
         fc1_weight: W1, (h, C) or (h, C, 1, 1).
@@ -243,15 +201,15 @@ def meta_acon_c(
     _check_input(x)
     c = channel_index(x, channel_dim)
     if c == 0:  # an unbatched input is a batch of one
-        batch = [p.unsqueeze(0) if isinstance(p, Tensor) and p.ndim == x.ndim else p for p in (p1, p2)]
+        p1, p2 = (p.unsqueeze(0) if isinstance(p, Tensor) and p.ndim == x.ndim else p for p in (p1, p2))
         generator = (fc1_weight, fc1_bias, fc2_weight, fc2_bias)
-        return meta_acon_c(x.unsqueeze(0), *batch, *generator, beta_scale=beta_scale, channel_dim=1, gate=gate).squeeze(0)
+        return meta_acon_c(x.unsqueeze(0), p1, p2, *generator, beta_scale=beta_scale, gate=gate).squeeze(0)
     channels, hidden = x.shape[c], fc1_weight.shape[0]
     w1, w2 = fc1_weight.flatten(1), fc2_weight.flatten(1)
     if w1.shape != (hidden, channels) or w2.shape != (channels, hidden):
         raise ShapeError(
-            f"fc1_weight {tuple(fc1_weight.shape)} and fc2_weight {tuple(fc2_weight.shape)} do not fit {channels} channels; expected "
-            f"(h, {channels}) and ({channels}, h)"
+            f"fc1_weight {tuple(fc1_weight.shape)} and fc2_weight {tuple(fc2_weight.shape)} do not fit {channels} "
+            f"channels; expected (h, {channels}) and ({channels}, h)"
         )
     moved = x.movedim(c, 1)
     slopes = [

@@ -1,13 +1,15 @@
 """The paper's equations in plain torch: the truth that every kernel, layer and figure is held against.
 
-Each function broadcasts its arguments as torch does, is differentiable as often as one likes, and computes in float32 at least
-(float64 if any argument is float64); the result has the first tensor's dtype. `aconite.functional` is the door with named channel
-dimensions and checks; import this module where the equation itself is wanted.
+Each function broadcasts its arguments as torch does, is differentiable as often as one likes, and computes in float32
+at least (float64 if any argument is float64); the result has the first tensor's dtype. `aconite.functional` is the door
+with named channel dimensions and checks; import this module where the equation itself is wanted.
 
-Source: Ma, Zhang, Liu, Sun, "Activate or Not: Learning Customized Activation", CVPR 2021 (arXiv 2009.04759), called "the paper".
+Source: Ma, Zhang, Liu, Sun, "Activate or Not: Learning Customized Activation", CVPR 2021 (arXiv 2009.04759), called
+"the paper".
 
-Limits. NaN comes only from NaN: at x = ±inf a function returns its limit (p1·x or p2·x, with 0·inf = 0), and β = ±inf gives the
-maximum or minimum, where the formulas as printed give NaN.
+Limits. NaN comes only from NaN: at x = ±inf a function returns its limit (p1·x or p2·x, with 0·inf = 0), and β = ±inf
+gives the maximum or minimum, where the formulas as printed give NaN. The one exception has no limit: the mean (β = 0)
+of +inf and −inf.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ __all__ = [
     "acon_c",
     "acon_c_bounds",
     "acon_c_derivative",
+    "acon_c_gradient",
+    "acon_gradient",
     "gate_function",
     "maxout",
     "meta_acon_c",
@@ -68,7 +72,9 @@ def gate_function(gate: str) -> Callable[[Tensor], Tensor]:
 def _lift(x: Tensor, *others: Scalar) -> tuple[Tensor, ...]:
     """All arguments as tensors of the dtype to compute in."""
     dtype = reduce(torch.promote_types, (t.dtype for t in (x, *others) if isinstance(t, Tensor)), torch.float32)
-    return tuple(torch.as_tensor(t, device=x.device).to(dtype) for t in (x, *others))
+    return tuple(
+        t.to(dtype) if isinstance(t, Tensor) else torch.tensor(t, dtype=dtype, device=x.device) for t in (x, *others)
+    )
 
 
 def _finite(t: Tensor) -> Tensor:
@@ -91,9 +97,12 @@ def _difference(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _switch(factor: Tensor, value: Tensor) -> Tensor:
-    """z = factor · value, the gate's argument. Beyond |z| = 1000 the gate is 0 or 1 in float64 too, so nothing is lost by stopping
-    there; its derivative is then an exact 0 that no overflow further up can turn into NaN."""
-    return (_finite(factor) * _finite(value)).clamp(-1000, 1000)
+    """z = factor · value, the gate's argument.
+
+    Beyond |z| = 1000 the gate is 0 or 1 in float64 too, so nothing is lost by stopping there; its derivative is then an
+    exact 0 that no overflow further up can turn into NaN.
+    """
+    return _times(value, _finite(factor)).clamp(-1000, 1000)
 
 
 def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0) -> Tensor:
@@ -119,20 +128,24 @@ def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0
     if not isinstance(values, Tensor):
         if len(values) == 0:
             raise SettingsError("smooth_maximum of an empty sequence; pass at least one tensor")
-        values = torch.stack(torch.broadcast_tensors(*values), dim)
-    if values.ndim == 0 or values.shape[dim] == 0:
+        values = torch.stack(torch.broadcast_tensors(*values), dim)  # type: ignore[no-untyped-call]
+    if not -values.ndim <= dim < values.ndim:
+        raise SettingsError(f"dim={dim} does not exist in values of shape {tuple(values.shape)}")
+    if values.shape[dim] == 0:
         raise SettingsError(f"smooth_maximum of no values: shape {tuple(values.shape)}, dim={dim}")
-    x, b = _lift(values, beta)
-    b = b.unsqueeze(dim) if b.ndim else b
-    top, bottom = x.amax(dim, keepdim=True), x.amin(dim, keepdim=True)
-    # Halves, so that the distance of two finite values is finite; relative to the winner, so that no exponent is positive.
+    x, b = _lift(values.movedim(dim, -1), beta)
+    b = b.unsqueeze(-1)
+    top, bottom = x.amax(-1, keepdim=True), x.amin(-1, keepdim=True)
+    # Halves: the distance of two finite values is finite. Relative to the winner: no exponent is positive.
     anchor = torch.where(b < 0, bottom, top).detach()
-    distance = _finite(_difference(x / 2, anchor / 2))
-    switched = torch.where(b.isinf(), torch.zeros_like(b), b)
-    weights = torch.softmax(2 * _finite(switched * distance), dim)
-    smooth = _times(x.expand_as(weights), weights).sum(dim)
-    sharp = torch.where(b > 0, top, bottom).squeeze(dim)
-    return torch.where((b.isinf() if b.ndim == 0 else b.isinf().squeeze(dim)), sharp, smooth).to(values.dtype)
+    exponent = _times(_difference(x / 2, anchor / 2), _finite(2 * b))
+    # Not softmax, whose gradient w·(x − S) is NaN where x − S overflows and w is 0: two calls of exp keep them apart.
+    weights = exponent.exp() / exponent.exp().sum(-1, keepdim=True)
+    smooth = _times(x, weights).sum(-1)
+    sharp = torch.where(b > 0, top, bottom).squeeze(-1)
+    # Rounding lets the weights sum to more than 1, too much for the largest numbers.
+    overflow = smooth.isinf() & ~x.isinf().any(-1)
+    return torch.where(b.isinf().squeeze(-1) | overflow, sharp, smooth).to(values.dtype)
 
 
 def acon(a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid") -> Tensor:
@@ -154,9 +167,8 @@ def acon(a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid") -> Tensor:
     """
     sigma = gate_function(gate)
     a_, b_, beta_ = _lift(a, b, beta)
-    z = _switch(beta_, _difference(a_, b_))
-    shape = z.shape
-    return (_times(a_.expand(shape), sigma(z)) + _times(b_.expand(shape), sigma(-z))).to(a.dtype)
+    z = _switch(2 * beta_, _difference(a_ / 2, b_ / 2))  # halves: the distance of two finite values is finite
+    return (_times(a_, sigma(z)) + _times(b_, sigma(-z))).to(a.dtype)
 
 
 def acon_a(x: Tensor, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
@@ -203,9 +215,68 @@ def acon_c(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, gate: str = "s
     """
     sigma = gate_function(gate)
     x_, p1_, p2_, beta_ = _lift(x, p1, p2, beta)
-    z = _switch(_finite(beta_) * (p1_ - p2_), x_)
-    slope = p1_ * sigma(z) + p2_ * sigma(-z)
-    return _times(x_.expand(slope.shape), slope).to(x.dtype)
+    z = _switch(beta_, _times(x_, _finite(p1_ - p2_)))
+    return _times(x_, p1_ * sigma(z) + p2_ * sigma(-z)).to(x.dtype)
+
+
+def _gate_pair(z: Tensor, gate: str) -> tuple[Tensor, Tensor]:
+    """∂S/∂a and its rest: with S = a·σ(z) + b·σ(−z), z = β(a − b), the derivative by a is σ(z) + z·σ'(z), by b one
+    minus that.
+
+    Returns that derivative by a, and σ'(z).
+    """
+    up = gate_function(gate)(z)
+    steep = up * torch.sigmoid(-z) if gate == "sigmoid" else ((z > -3) & (z < 3)).to(z.dtype) / 6
+    return up + z * steep, steep
+
+
+def acon_gradient(
+    grad: Tensor, a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid"
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The gradients of `acon` by a, b and beta in closed form, each in its argument's shape; differentiable again.
+
+    .. math:: \partial_a = g\,(\sigma(z) + z\sigma'(z)), \quad \partial_b = g - \partial_a, \quad
+              \partial_\beta = g\,(a - b)^2 \sigma'(z), \qquad z = \beta(a - b)
+
+    >>> one = torch.ones(())
+    >>> acon_gradient(one, 2 * one, one, 0.0)
+    (tensor(0.5000), tensor(0.5000), tensor(0.2500))
+    """
+    g, a_, b_, beta_ = _lift(grad, a, b, beta)
+    difference = _finite(_difference(a_, b_))
+    share, steep = _gate_pair(_switch(beta_, difference), gate)
+    return (
+        (g * share).sum_to_size(a_.shape),
+        (g * (1 - share)).sum_to_size(b_.shape),
+        (g * steep * difference * difference).sum_to_size(beta_.shape),
+    )
+
+
+def acon_c_gradient(
+    grad: Tensor, x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar, gate: str = "sigmoid"
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""The gradients of `acon_c` by x, p1, p2, beta in closed form, each in its argument's shape; differentiable again.
+
+    .. math:: \partial_x = g\,(p_1 s + p_2 (1 - s)), \quad \partial_{p_1} = \sum g x s, \quad
+              \partial_{p_2} = \sum g x (1 - s), \quad \partial_\beta = \sum g\,((p_1 - p_2)x)^2 \sigma'(z)
+
+    with s = σ(z) + z·σ'(z), z = β(p1 − p2)x, and sums over what the parameter was broadcast along.
+
+    >>> one = torch.ones(())
+    >>> acon_c_gradient(one, one, 1.0, 0.0, 0.0)
+    (tensor(0.5000), tensor(0.5000), tensor(0.5000), tensor(0.2500))
+    """
+    g, x_, p1_, p2_, beta_ = _lift(grad, x, p1, p2, beta)
+    x_ = _finite(x_)
+    distance = _finite(_finite(p1_ - p2_) * x_)
+    share, steep = _gate_pair(_switch(beta_, distance), gate)
+    # From the left: a share of 0 must meet x before anything has overflowed.
+    return (
+        (g * (p1_ * share + p2_ * (1 - share))).sum_to_size(x_.shape),
+        (g * share * x_).sum_to_size(p1_.shape),
+        (g * (1 - share) * x_).sum_to_size(p2_.shape),
+        (g * steep * distance * distance).sum_to_size(beta_.shape),
+    )
 
 
 def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0) -> Tensor:
@@ -217,24 +288,27 @@ def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0) -> 
     tensor([-0.8000,  0.2000,  1.2000])
     """
     x_, p1_, p2_, beta_ = _lift(x, p1, p2, beta)
-    z = _switch(_finite(beta_) * (p1_ - p2_), x_)
+    difference = _finite(p1_ - p2_)
+    z = _switch(beta_, _times(x_, difference))
     up, down = torch.sigmoid(z), torch.sigmoid(-z)
-    return (p1_ * up + p2_ * down + (p1_ - p2_) * z * up * down).to(x.dtype)
+    return (p1_ * up + p2_ * down + difference * (z * up * down)).to(x.dtype)
 
 
-def acon_c_bounds(p1: Tensor, p2: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The least and the greatest value of the derivative of ACON-C over all x, for any finite β ≠ 0 (paper, section 3.1).
+def acon_c_bounds(p1: Scalar, p2: Scalar) -> tuple[Tensor, Tensor]:
+    r"""The least and the greatest derivative of ACON-C over all x, for any finite β ≠ 0 (paper, section 3.1).
 
     .. math:: \min f' \approx 1.0998\,p_{lo} - 0.0998\,p_{hi}, \qquad \max f' \approx 1.0998\,p_{hi} - 0.0998\,p_{lo}
 
     with p_hi, p_lo the greater and the lesser of p1 and p2. β sets how fast they are approached, not what they are.
 
-    >>> acon_c_bounds(torch.tensor(1.0), torch.tensor(0.0))
+    >>> acon_c_bounds(1.0, 0.0)
     (tensor(-0.0998), tensor(1.0998))
     """
-    high, low = torch.maximum(p1, p2), torch.minimum(p1, p2)
+    first = p1 if isinstance(p1, Tensor) else torch.as_tensor(float(p1))
+    p1_, p2_ = _lift(first, p2)
+    high, low = torch.maximum(p1_, p2_), torch.minimum(p1_, p2_)
     overshoot = BOUND * (high - low)
-    return low - overshoot, high + overshoot
+    return (low - overshoot).to(first.dtype), (high + overshoot).to(first.dtype)
 
 
 def maxout(x: Tensor, p1: Scalar, p2: Scalar) -> Tensor:
@@ -246,7 +320,6 @@ def maxout(x: Tensor, p1: Scalar, p2: Scalar) -> Tensor:
     tensor([-0.5000,  2.0000])
     """
     x_, p1_, p2_ = _lift(x, p1, p2)
-    x_, p1_, p2_ = torch.broadcast_tensors(x_, p1_, p2_)
     return torch.maximum(_times(x_, p1_), _times(x_, p2_)).to(x.dtype)
 
 

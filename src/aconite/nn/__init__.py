@@ -14,7 +14,7 @@ from aconite.nn.funnel import FReLU as FReLU
 from aconite.nn.groups import param_groups as param_groups
 from aconite.nn.initial import Init as Init
 from aconite.nn.initial import Match as Match
-from aconite.nn.initial import from_activation as from_activation
+from aconite.nn.matching import from_activation as from_activation
 from aconite.nn.meta import MetaAconC as MetaAconC
 from aconite.nn.squeeze import SqueezeExcite as SqueezeExcite
 from aconite.nn.squeeze import SqueezeExciteReLU as SqueezeExciteReLU

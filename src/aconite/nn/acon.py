@@ -20,20 +20,20 @@ class _Pointwise(ChannelModule):
 
     learnt: ClassVar[tuple[str, ...]]
 
-    def __init__(
-        self, channels: int | None, init: Init, gate: str, channel_dim: int, device: Any, dtype: Any
-    ) -> None:
+    def __init__(self, channels: int | None, init: Init, gate: str, channel_dim: int, device: Any, dtype: Any) -> None:
         super().__init__()
         reference.gate_function(gate)
         self.init, self.gate, self.channel_dim = init, gate, channel_dim
-        self._start(channels, device, dtype)
+        self._start(given_channels(channels, None, init), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
         for name, value in initial_values(self.init, channels).items():
             if name in self.learnt:
                 setattr(self, name, nn.Parameter(value.to(**factory)))
             elif isinstance(self.init, Match) and bool((value != 1).any()):
-                raise SettingsError(f"{type(self).__name__} has {name} = 1 and cannot start from {self.init}; use AconC")
+                raise SettingsError(
+                    f"{type(self).__name__} has {name} = 1 and cannot start from {self.init}; use AconC"
+                )
 
     def extra_repr(self) -> str:
         options = [str(self.channels)]
@@ -49,7 +49,8 @@ class AconA(ChannelModule):
 
     Args:
         channels: C, or None to learn it from the first input.
-        learn_beta: β is a Parameter, one value per channel; otherwise it is the constant ``beta`` and no channel count is needed.
+        learn_beta: β is a Parameter, one value per channel; otherwise it is the constant ``beta`` and no channel count
+            is needed.
         beta: β at the start; 1 gives SiLU.
         gate: ``"sigmoid"``, or ``"hard"`` for relu6(z + 3)/6, which makes it Hardswish at β = 1.
         channel_dim: where the channels are.
@@ -83,13 +84,11 @@ class AconA(ChannelModule):
         super().__init__()
         reference.gate_function(gate)
         self.learn_beta, self.initial_beta, self.gate, self.channel_dim = learn_beta, float(beta), gate, channel_dim
-        if learn_beta:
-            self._start(channels, device, dtype)
-        else:
-            self.channels, self.beta = channels, self.initial_beta
+        self._start(channels, device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
-        self.beta = nn.Parameter(torch.full((channels,), self.initial_beta, **factory))
+        start = self.initial_beta
+        self.beta = nn.Parameter(torch.full((channels,), start, **factory)) if self.learn_beta else start
 
     def forward(self, x: Tensor) -> Tensor:
         """x·σ(βx), in x's shape and dtype."""
@@ -140,8 +139,9 @@ class AconC(_Pointwise):
 
     .. math:: f(x) = (p_1 - p_2)x\,\sigma(\beta(p_1 - p_2)x) + p_2 x
 
-    Replaces the reference code's class of this name: same first argument (also as ``width=``), and its state dicts load, whose
-    parameters are (1, C, 1, 1); here they are (C,), so that the usual rule "no weight decay on vectors" holds for them.
+    Replaces the reference code's class of this name: same first argument (also as ``width=``), and its state dicts
+    load, whose parameters are (1, C, 1, 1); here they are (C,), so that the usual rule "no weight decay on vectors"
+    holds for them.
 
     Args:
         channels: C, or None to learn it from the first input.

@@ -80,7 +80,8 @@ def activation(
         channels: C, or None to learn it from the first input; layers without channels ignore it.
         init: where p1, p2 and β start, for the layers that draw them (see `aconite.nn.AconC`); others ignore it.
         channel_dim: where the channels are.
-        options: further arguments of the layer's constructor, such as ``r=8`` for "meta-acon".
+        options: further arguments of the layer's constructor, such as ``r=8`` for "meta-acon"; ``inplace`` is accepted
+            for every name, since generic code passes it, and ignored.
 
     Raises:
         UnknownNameError: the name is not known; the message suggests the nearest.
@@ -92,6 +93,7 @@ def activation(
     entry = _ENTRIES.get(name) if isinstance(name, str) else None
     if entry is None:
         raise UnknownNameError("activation", str(name), _ENTRIES)
+    options.pop("inplace", None)
     kind: Any = entry.build.func if isinstance(entry.build, partial) else entry.build
     if entry.has_init:
         options["init"] = init
@@ -100,7 +102,9 @@ def activation(
         if not issubclass(kind, FReLU | AconFReLU):
             options["channel_dim"] = channel_dim
         elif channel_dim != 1:
-            raise SettingsError(f"{name} looks at neighbouring pixels of (N, C, H, W) and takes channel_dim=1 only, not {channel_dim}")
+            raise SettingsError(
+                f"{name} looks at neighbouring pixels of (N, C, H, W) and takes channel_dim=1 only, not {channel_dim}"
+            )
     try:
         return entry.build(**options)
     except TypeError as error:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aconite import functional
-from aconite.nn.channels import ChannelModule
+from aconite.nn.channels import ChannelModule, given_channels
 from aconite.nn.initial import Init, initial_values
 
 __all__ = ["Maxout", "PReLU"]
@@ -41,7 +41,7 @@ class Maxout(ChannelModule):
     ) -> None:
         super().__init__()
         self.init, self.channel_dim = init, channel_dim
-        self._start(channels, device, dtype)
+        self._start(given_channels(channels, None, init), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
         values = initial_values(self.init, channels)
@@ -57,7 +57,7 @@ class Maxout(ChannelModule):
 
 
 class PReLU(ChannelModule):
-    r"""PReLU with one slope per channel, 0.25 at the start (He et al., ICCV 2015): `torch.nn.PReLU` for any ``channel_dim``.
+    r"""PReLU with one slope per channel, 0.25 at the start (He et al., ICCV 2015): torch's for any ``channel_dim``.
 
     .. math:: f(x) = \max(x, 0) + p \min(x, 0)
 
@@ -70,7 +70,15 @@ class PReLU(ChannelModule):
     channel_entry = ("weight", 0)
     weight: nn.Parameter
 
-    def __init__(self, channels: int | None = None, *, channel_dim: int = 1, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        channel_dim: int = 1,
+        inplace: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         self.channel_dim = channel_dim
         self._start(channels, device, dtype)
@@ -81,10 +89,11 @@ class PReLU(ChannelModule):
     def forward(self, x: Tensor) -> Tensor:
         """max(x, 0) + p·min(x, 0), in x's shape and dtype."""
         c = self._ready(x)
-        weight = self.weight.to(x.dtype)
+        dtype = torch.promote_types(torch.promote_types(x.dtype, self.weight.dtype), torch.float32)
+        wide, weight = x.to(dtype), self.weight.to(dtype)
         if c == 0:  # torch takes the channels at dimension 1
-            return nn.functional.prelu(x.unsqueeze(0), weight).squeeze(0)
-        return nn.functional.prelu(x.movedim(c, 1), weight).movedim(1, c)
+            return nn.functional.prelu(wide.unsqueeze(0), weight).squeeze(0).to(x.dtype)
+        return nn.functional.prelu(wide.movedim(c, 1), weight).movedim(1, c).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

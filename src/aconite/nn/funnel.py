@@ -30,7 +30,9 @@ class _Funnel(ChannelModule):
 
     def _ready(self, x: Tensor) -> int:
         if x.ndim != 4:
-            raise ShapeError(f"{type(self).__name__} looks at neighbouring pixels and takes (N, C, H, W), not shape {tuple(x.shape)}")
+            raise ShapeError(
+                f"{type(self).__name__} looks at neighbouring pixels and takes (N, C, H, W), not shape {tuple(x.shape)}"
+            )
         return super()._ready(x)
 
 
@@ -74,7 +76,7 @@ class FReLU(_Funnel):
 class AconFReLU(_Funnel):
     r"""ACON-FReLU, the smooth FReLU of TFNet (paper, section 3.1 and table 1; reference code).
 
-    .. math:: f(x) = \operatorname{BN}_2\bigl(S_\beta(\eta_a(x), \operatorname{BN}_1(\operatorname{DW}_{3 \times 3}(x)))\bigr)
+    .. math:: f(x) = \operatorname{BN}_2(S_\beta(\eta_a(x), \operatorname{BN}_1(\operatorname{DW}_{3 \times 3}(x))))
 
     η_a(x) = x at stride 1 and max-pool 3×3 of stride 2 at stride 2, where the convolution has stride 2 as well.
 

@@ -8,27 +8,31 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from aconite.nn.channels import SLOPES, ChannelModule
+from aconite.nn.channels import ChannelModule
 
 __all__ = ["param_groups"]
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_VECTORS = (ChannelModule, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
+"""The owners whose own parameters are scales and shifts, whatever their shape."""
 
 
 def _decays(owner: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    if isinstance(owner, _NORMS) or (isinstance(owner, ChannelModule) and name in SLOPES):
+    if isinstance(owner, _VECTORS):
         return False
-    # As in the paper's recipe: matrices and kernels called "weight". A lazy tensor has no dimensions to ask yet, but its name.
-    return "weight" in name and not isinstance(owner, nn.PReLU) and (is_lazy(parameter) or parameter.ndim > 1)
+    # As in the paper's recipe: matrices and kernels called "weight". A lazy tensor has no dimensions to ask yet, but
+    # its name.
+    return "weight" in name and (is_lazy(parameter) or parameter.ndim > 1)
 
 
 def param_groups(
     model: nn.Module, weight_decay: float, lr: float | None = None, activation_lr: float | None = None
 ) -> list[dict[str, Any]]:
-    """Groups for any torch optimiser: weights decay; p1, p2, β, biases and norms do not (paper, section 4; reference code).
+    """Groups for any torch optimiser: weights decay; p1, p2, β, biases and norms do not (paper, section 4; reference
+    code).
 
-    Decay on β drives every neuron towards the linear mean, decay on p1 and p2 towards zero output. The owner of a parameter decides,
-    not its shape alone, so this works before lazy layers know their shapes. Frozen parameters are left out.
+    Decay on β drives every neuron towards the linear mean, decay on p1 and p2 towards zero output. The owner of a
+    parameter decides, not its shape alone, so this works before lazy layers know their shapes. Frozen parameters are
+    left out.
 
     Args:
         model: any network.

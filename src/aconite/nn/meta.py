@@ -9,16 +9,31 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from aconite import functional, reference
 from aconite.errors import SettingsError, StateDictError
 from aconite.nn.channels import ChannelModule, given_channels
+from aconite.nn.generator import generator_record, update_statistics
 from aconite.nn.initial import Init, Match, initial_values
 from aconite.nn.pooling import hidden_width, pooled
+from aconite.ops import meta_acon_c, meta_kernel_serves
 
 __all__ = ["Granularity", "MetaAconC"]
 
 Granularity = Literal["layer", "channel", "pixel"]
+
+_DEFAULTS: dict[str, Any] = {
+    "r": 16,
+    "granularity": "channel",
+    "norm": "batch",
+    "hidden": None,
+    "bias": True,
+    "beta_scale": 1.0,
+    "gate": "sigmoid",
+    "channel_dim": 1,
+}
+_ENTRIES = ("p1", "p2", "fc1", "bn1", "fc2", "bn2")
 
 
 class MetaAconC(ChannelModule):
@@ -34,21 +49,23 @@ class MetaAconC(ChannelModule):
     "pixel"      s·σ(x)                                                         x's
     ===========  =============================================================  ============
 
-    Replaces the reference code's class of this name and its public variants, whose state dicts load: the reference (norms and
-    biases), the first one (``hidden=C // 16, bias=False, norm=None``) and YOLOv5's (``norm=None``); `from_state_dict` tells which.
+    Replaces the reference code's class of this name and its public variants, whose state dicts load: the reference
+    (norms and biases), the first one (``hidden=C // 16, bias=False, norm=None``) and YOLOv5's (``norm=None``);
+    `from_state_dict` tells which.
 
     Args:
         channels: C, or None to learn it from the first input.
         r: reduction; the hidden width is max(r, C // r).
         granularity: see the table; only "channel" has a generator with weights.
-        norm: ``"batch"`` puts a BatchNorm after each of the generator's layers, as the reference code does; None leaves them out.
-            A batch with one value per channel, on which BatchNorm cannot train, is normalised by the running statistics.
+        norm: ``"batch"`` puts a BatchNorm after each of the generator's layers, as the reference code does; None leaves
+            them out. A batch with one value per channel, on which BatchNorm cannot train, is normalised by the running
+            statistics.
         hidden: the hidden width where another is wanted.
         bias: biases in the generator's layers.
         beta_scale: s; β lies in (0, s).
         gate: ``"sigmoid"``, or ``"hard"`` for relu6(z + 3)/6, in the generator and in the activation.
-        init: of p1 and p2, as in `AconC`; with a `Match` the generator starts by giving the match's β to every input, which must
-            lie in (0, beta_scale).
+        init: of p1 and p2, as in `AconC`; with a `Match` the generator starts by giving the match's β to every input,
+            which must lie in (0, beta_scale).
         channel_dim: where the channels are: 1 for (N, C, *), −1 for transformers, −3 for unbatched images.
         k: YOLOv5's kernel size; must be 1.
         s: YOLOv5's stride; must be 1.
@@ -97,10 +114,12 @@ class MetaAconC(ChannelModule):
             raise SettingsError(f"granularity={granularity!r} is not known; write 'layer', 'channel' or 'pixel'")
         if norm not in ("batch", None):
             raise SettingsError(f"norm={norm!r} is not known; write norm='batch' or norm=None")
-        if not isinstance(r, int) or r < 1 or (hidden is not None and hidden < 1):
+        if not all(isinstance(n, int) and n > 0 for n in (r, r if hidden is None else hidden)):
             raise SettingsError(f"MetaAconC(r={r!r}, hidden={hidden!r}): expected positive integers")
         if (k, s) != (1, 1):
-            raise SettingsError(f"k={k}, s={s}: the generator sees one pooled pixel, so kernel size and stride must be 1")
+            raise SettingsError(
+                f"k={k}, s={s}: the generator sees one pooled pixel, so kernel size and stride must be 1"
+            )
         if not (beta_scale > 0 and math.isfinite(beta_scale)):
             raise SettingsError(f"beta_scale={beta_scale!r}: expected a positive number")
         reference.gate_function(gate)
@@ -108,7 +127,7 @@ class MetaAconC(ChannelModule):
         self.beta_scale, self.gate, self.init, self.channel_dim = float(beta_scale), gate, init, channel_dim
         if isinstance(init, Match):
             self._logit(init)
-        self._start(given_channels(channels, width), device, dtype)
+        self._start(given_channels(channels, width, init), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
         if self.granularity == "channel":
@@ -122,8 +141,8 @@ class MetaAconC(ChannelModule):
         if isinstance(self.init, Match):
             last = self.fc2 if self.bn2 is None else self.bn2
             with torch.no_grad():
-                # Zero where the last affine map multiplies, so that β starts constant. Zeroing fc2 in front of bn2 instead would
-                # divide by √eps in the first backward pass.
+                # Zero where the last affine map multiplies, so that β starts constant. Zeroing fc2 in front of bn2
+                # instead would divide by √eps in the first backward pass.
                 last.weight.zero_()
                 assert last.bias is not None
                 last.bias.copy_(self._logit(self.init))
@@ -140,8 +159,8 @@ class MetaAconC(ChannelModule):
         if not bool(((share > 0) & (share < 1)).all()):
             raise SettingsError(
                 f"Meta-ACON generates β in (0, {self.beta_scale:g}) and cannot start at β = {match.beta}; write "
-                f"beta_scale={2 * float(torch.as_tensor(match.beta).abs().max()):.4g} (a negative β, from a PReLU slope above 1, cannot "
-                "be reached)"
+                f"beta_scale={2 * float(torch.as_tensor(match.beta).abs().max()):.4g} (a negative β, from a PReLU "
+                "slope above 1, cannot be reached)"
             )
         return share.logit() if self.gate == "sigmoid" else 6 * share - 3
 
@@ -156,9 +175,9 @@ class MetaAconC(ChannelModule):
         gate = reference.gate_function(self.gate)
         if self.granularity == "pixel":
             return self.beta_scale * gate(_at_least_float32(x))
-        mean = pooled(x, c, self.p1.dtype)
         if self.granularity == "layer":
-            return self.beta_scale * gate(_at_least_float32(mean.mean(1).flatten(1)))
+            return self.beta_scale * gate(pooled(x, c, torch.promote_types(x.dtype, torch.float32)).mean(1).flatten(1))
+        mean = pooled(x, c, self.fc1.weight.dtype)
         logits = self._normed(self.bn2, self.fc2(self._normed(self.bn1, self.fc1(mean))))
         return self.beta_scale * gate(_at_least_float32(logits.flatten(1)))
 
@@ -166,49 +185,61 @@ class MetaAconC(ChannelModule):
         if norm is None:
             return values
         if norm.training and values.shape[0] == 1 and norm.running_mean is not None:
-            return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+            return F.batch_norm(
+                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+            )
         normed: Tensor = norm(values)
         return normed
 
     def forward(self, x: Tensor) -> Tensor:
         """ACON-C with β = G(x), in x's shape and dtype."""
+        c = self._ready(x)
+        if self.granularity == "channel" and c > 0 and meta_kernel_serves(x, self.p1, self.p2, self.channel_dim):
+            samples = x.shape[0]
+            record = generator_record(self.fc1, self.bn1, self.fc2, self.bn2, samples, self.beta_scale)
+            if record is not None:
+                y, saved = meta_acon_c(x, self.p1, self.p2, record, self.channel_dim, self.gate)
+                if record.norm == "batch":
+                    assert self.bn1 is not None
+                    assert self.bn2 is not None
+                    update_statistics(self.bn1, self.bn2, saved, samples, self.fc1.out_channels)
+                return y
         beta = self.generate_beta(x)
-        if self.granularity != "pixel" and functional.channel_index(x, self.channel_dim) == 0:
+        if c == 0 and self.granularity != "pixel":
             beta = beta[0]
         return functional.acon_c(x, self.p1, self.p2, beta, channel_dim=self.channel_dim, gate=self.gate)
 
-    def _options(self, channels: int | None) -> str:
-        standard = hidden_width(channels or 1, self.r, None) if channels else None
-        options = [str(channels)]
-        options += [f"granularity={self.granularity!r}"] if self.granularity != "channel" else []
-        if self.granularity == "channel":
-            options += [f"r={self.r}"] if self.r != 16 and self.hidden is None else []
-            options += [f"hidden={self.hidden}"] if self.hidden not in (None, standard) else []
-            options += [f"bias={self.bias}"] if not self.bias else []
-            options += [f"norm={self.norm!r}"] if self.norm is None else []
-        return ", ".join(options)
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("channels", *_DEFAULTS)}
 
     def extra_repr(self) -> str:
-        return self._options(self.channels)
+        return _arguments(self._options())
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = "", **options: Any) -> Self:
         """The layer of whichever public variant the state dict belongs to, with its values.
 
         Args:
-            state_dict: p1, p2 and the generator's entries, of the reference code, its first version, YOLOv5 or this library.
+            state_dict: p1, p2 and the generator's entries, of the reference code, its first version, YOLOv5 or this
+                library.
             prefix: what stands before the names, ``"layer1.act."`` for instance.
             options: further arguments of the constructor (gate, beta_scale, channel_dim, …), which no state dict holds.
 
         Raises:
-            StateDictError: it is none of them.
+            StateDictError: it is none of them; or it holds no generator and ``granularity`` is not given.
 
         >>> layer = MetaAconC.from_state_dict(MetaAconC(64, norm=None).state_dict())
         >>> layer.norm is None
         True
         """
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        layer = cls(**variant(own, prefix), **options)
+        found = variant(own, prefix)
+        foreign = sorted(key for key in own if key.partition(".")[0] not in _ENTRIES)
+        if foreign:
+            raise StateDictError(f"no Meta-ACON state dict at prefix {prefix!r}: it holds {', '.join(foreign[:8])}")
+        if "fc1.weight" not in own and "granularity" not in options:
+            raise StateDictError("this state dict holds no generator: pass granularity='layer' or granularity='pixel'")
+        layer = cls(**{**found, **options})
         layer.load_state_dict(own)
         return layer
 
@@ -216,22 +247,26 @@ class MetaAconC(ChannelModule):
         own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
         for name in ("fc1.weight", "fc2.weight"):
             weight = own.get(name)
-            if weight is not None and weight.ndim == 2:
+            if weight is not None and not is_lazy(weight) and weight.ndim == 2:
                 state_dict[prefix + name] = own[name] = weight[:, :, None, None]
-        if "p1" in own and self.granularity == "channel" and "fc1.weight" in own:
-            needed = variant(own, prefix)
-            mine = {
-                "hidden": hidden_width(needed["channels"], self.r, self.hidden),
-                "bias": self.bias,
-                "norm": self.norm,
-            }
-            if any(needed[key] != value for key, value in mine.items()):
-                call = MetaAconC(**needed)._options(needed["channels"])
+        if self.granularity == "channel" and {"p1", "p2", "fc1.weight"} <= own.keys() and not is_lazy(own["p1"]):
+            needed, mine = variant(own, prefix), self._options()
+            width = hidden_width(needed["channels"], self.r, self.hidden)
+            if needed != {**needed, "hidden": width, "bias": self.bias, "norm": self.norm}:
                 raise StateDictError(
-                    f"this state dict belongs to another variant than MetaAconC({self._options(self.channels)}): build "
-                    f"MetaAconC({call}), or MetaAconC.from_state_dict(state_dict{f', prefix={prefix!r}' if prefix else ''})"
+                    f"this state dict belongs to another variant than MetaAconC({_arguments(mine)}): build "
+                    f"MetaAconC({_arguments({**mine, 'r': _DEFAULTS['r'], **needed})}), or "
+                    f"MetaAconC.from_state_dict(state_dict{f', prefix={prefix!r}' if prefix else ''})"
                 )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _arguments(options: dict[str, Any]) -> str:
+    """The constructor's arguments as one writes them, defaults left out."""
+    if options["channels"] and options["hidden"] == hidden_width(options["channels"], options["r"], None):
+        options = {**options, "hidden": None}
+    given = [f"{name}={options[name]!r}" for name, default in _DEFAULTS.items() if options[name] != default]
+    return ", ".join([str(options["channels"]), *given])
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -243,7 +278,9 @@ def variant(own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Any]:
     missing = [name for name in ("p1", "p2") if name not in own]
     if missing:
         found = ", ".join(sorted(own)[:8]) or "nothing"
-        raise StateDictError(f"no Meta-ACON state dict at prefix {prefix!r}: {', '.join(missing)} missing, found {found}")
+        raise StateDictError(
+            f"no Meta-ACON state dict at prefix {prefix!r}: {', '.join(missing)} missing, found {found}"
+        )
     channels = own["p1"].numel()
     if "fc1.weight" not in own:
         return {"channels": channels, "granularity": "layer"}

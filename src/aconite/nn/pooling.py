@@ -1,4 +1,4 @@
-"""The squeeze of squeeze-and-excitation, which Meta-ACON shares: the mean over positions, as the 1×1 image that fc1 takes."""
+"""The squeeze of squeeze-and-excitation, which Meta-ACON shares: the mean over positions, as an image for fc1."""
 
 from __future__ import annotations
 

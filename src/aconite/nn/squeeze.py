@@ -21,9 +21,11 @@ class SqueezeExcite(ChannelModule):
 
     Args:
         channels: C, or None to learn it from the first input.
-        r: reduction; the hidden width is max(r, C // r), the same rule as `MetaAconC`'s, so that the two compare at equal width.
+        r: reduction; the hidden width is max(r, C // r), the same rule as `MetaAconC`'s, so that the two compare at
+            equal width.
         hidden: the hidden width where another is wanted.
         channel_dim: where the channels are; with the channels in front (unbatched) the input is a batch of one.
+        inplace: accepted, since generic code passes it, and ignored.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -45,11 +47,12 @@ class SqueezeExcite(ChannelModule):
         *,
         hidden: int | None = None,
         channel_dim: int = 1,
+        inplace: bool = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if not isinstance(r, int) or r < 1 or (hidden is not None and hidden < 1):
+        if not all(isinstance(n, int) and n > 0 for n in (r, r if hidden is None else hidden)):
             raise SettingsError(f"SqueezeExcite(r={r!r}, hidden={hidden!r}): expected positive integers")
         self.r, self.hidden, self.channel_dim = r, hidden, channel_dim
         self._start(channels, device, dtype)
@@ -64,7 +67,7 @@ class SqueezeExcite(ChannelModule):
         c = self._ready(x)
         scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(pooled(x, c, self.fc1.weight.dtype)))))
         shape = [x.shape[d] if d in (0, c) else 1 for d in range(x.ndim)]
-        return x * scale.reshape(shape).to(x.dtype)
+        return (x * scale.reshape(shape)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, r={self.r}"

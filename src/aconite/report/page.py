@@ -119,8 +119,7 @@ class Page:
         then renamed.
 
         Raises:
-            DataError: the file cannot be written; the message names it and the reason, and nothing new is
-            left on disk.
+            DataError: the file cannot be written; the message names it and the reason, and nothing new is left on disk.
         """
         target = Path(path)
         content = self.render().encode("utf-8", "replace")

@@ -1,0 +1,11 @@
+"""Timing of activations and networks against peers. Needs torch alone."""
+
+from aconite.bench.activations import SHAPES as SHAPES
+from aconite.bench.activations import Case as Case
+from aconite.bench.activations import cases as cases
+from aconite.bench.activations import measure as measure
+from aconite.bench.memory import saved_bytes as saved_bytes
+from aconite.bench.timing import Quantiles as Quantiles
+from aconite.bench.timing import quantiles as quantiles
+from aconite.bench.timing import ratios as ratios
+from aconite.bench.timing import take_turns as take_turns

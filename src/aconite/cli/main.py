@@ -1,0 +1,57 @@
+"""`aconite`: the commands, and how each ends: 0 done, 2 a mistake that the one line on stderr explains, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aconite.cli import bench, compare, info
+from aconite.errors import AconiteError, SettingsError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the process's exit status; ``argv`` is without the program's name."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except AconiteError as error:
+        return _fail(str(error))
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"cannot read or write{where}: {error.strerror or error}; what was finished stays in place")
+    except KeyboardInterrupt:
+        print("aconite: stopped", file=sys.stderr)
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"aconite: error: {message}", file=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other mistake is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="aconite", description="Learnable activations for PyTorch: which one should your network learn?"
+    )
+    parser.add_argument("--version", action="version", version=f"aconite {info.version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    compare.add_demo(commands)
+    compare.add_compare(commands)
+    bench.add_bench(commands)
+    info.add_info(commands)
+    return parser

@@ -1,0 +1,285 @@
+"""The native CPU kernels as functions of tensors: allocation and pointers here, arithmetic in csrc."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._generator import NORMS, Generator, MetaGradients
+from ._library import load
+from ._plan import ARITHMETIC, Plan, check, plan_for, refusal
+from .layout import same_order
+
+__all__ = [
+    "acon_c_backward",
+    "acon_c_forward",
+    "meta_acon_c_backward",
+    "meta_acon_c_forward",
+    "smooth_maximum_backward",
+    "smooth_maximum_forward",
+    "supports",
+    "supports_meta",
+]
+
+
+def supports(x: Tensor, *parameters: Tensor, channel_dim: int = 1) -> str | None:
+    """None if the native kernels serve x with these parameters (p1, p2, beta), else the reason why not."""
+    return refusal(x, parameters, channel_dim)
+
+
+def supports_meta(x: Tensor, p1: Tensor, p2: Tensor, *, channel_dim: int = 1) -> str | None:
+    """None if the native kernels serve Meta-ACON on x, else the reason why not."""
+    return refusal(x, (p1, p2), channel_dim, meta=True)
+
+
+def acon_c_forward(
+    x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor, *, channel_dim: int = 1, gate: str = "sigmoid"
+) -> Tensor:
+    """y = (p1 - p2) x gate(beta (p1 - p2) x) + p2 x, in x's dtype and memory format."""
+    x, plan = _planned(x, (p1, p2, beta), channel_dim, gate)
+    p1, p2, beta = _arithmetic(x.dtype, p1, p2, beta)
+    y = torch.empty_like(x)
+    check(
+        _functions().aconite_acon_c_forward(
+            plan.address, x.data_ptr(), p1.data_ptr(), p2.data_ptr(), beta.data_ptr(), y.data_ptr()
+        )
+    )
+    return y
+
+
+def acon_c_backward(
+    grad: Tensor,
+    x: Tensor,
+    p1: Tensor,
+    p2: Tensor,
+    beta: Tensor,
+    *,
+    channel_dim: int = 1,
+    gate: str = "sigmoid",
+    needs: tuple[bool, bool, bool, bool] = (True, True, True, True),
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, p1, p2, beta in one pass over memory; `needs` says which are wanted, the others are None."""
+    x, plan = _planned(x, (p1, p2, beta), channel_dim, gate)
+    p1, p2, beta = _arithmetic(x.dtype, p1, p2, beta)
+    grad = _like(grad, x)
+    dx = torch.empty_like(x) if needs[0] else None
+    dp1 = torch.empty_like(p1) if needs[1] else None
+    dp2 = torch.empty_like(p2) if needs[2] else None
+    dbeta = torch.empty_like(beta) if needs[3] else None
+    check(
+        _functions().aconite_acon_c_backward(
+            plan.address,
+            grad.data_ptr(),
+            x.data_ptr(),
+            p1.data_ptr(),
+            p2.data_ptr(),
+            beta.data_ptr(),
+            None if dx is None else dx.data_ptr(),
+            None if dp1 is None else dp1.data_ptr(),
+            None if dp2 is None else dp2.data_ptr(),
+            None if dbeta is None else dbeta.data_ptr(),
+        )
+    )
+    return dx, dp1, dp2, dbeta
+
+
+def smooth_maximum_forward(
+    a: Tensor, b: Tensor, beta: Tensor, *, channel_dim: int = 1, gate: str = "sigmoid"
+) -> Tensor:
+    """y = (a - b) gate(beta (a - b)) + b of two tensors of one shape and dtype, in a's memory format."""
+    a, plan = _planned(a, (beta,), channel_dim, gate)
+    (beta,) = _arithmetic(a.dtype, beta)
+    b = _like(b, a)
+    y = torch.empty_like(a)
+    check(
+        _functions().aconite_smooth_maximum_forward(
+            plan.address, a.data_ptr(), b.data_ptr(), beta.data_ptr(), y.data_ptr()
+        )
+    )
+    return y
+
+
+def smooth_maximum_backward(
+    grad: Tensor,
+    a: Tensor,
+    b: Tensor,
+    beta: Tensor,
+    *,
+    channel_dim: int = 1,
+    gate: str = "sigmoid",
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a, b and beta in one pass over memory."""
+    a, plan = _planned(a, (beta,), channel_dim, gate)
+    (beta,) = _arithmetic(a.dtype, beta)
+    b, grad = _like(b, a), _like(grad, a)
+    da, db = torch.empty_like(a), torch.empty_like(a)
+    dbeta = torch.empty_like(beta) if needs[2] else None
+    check(
+        _functions().aconite_smooth_maximum_backward(
+            plan.address,
+            grad.data_ptr(),
+            a.data_ptr(),
+            b.data_ptr(),
+            beta.data_ptr(),
+            da.data_ptr(),
+            db.data_ptr(),
+            None if dbeta is None else dbeta.data_ptr(),
+        )
+    )
+    return (da if needs[0] else None), (db if needs[1] else None), dbeta
+
+
+def meta_acon_c_forward(
+    x: Tensor, p1: Tensor, p2: Tensor, generator: Generator, *, channel_dim: int = 1, gate: str = "sigmoid"
+) -> tuple[Tensor, Tensor]:
+    """ACON-C whose beta the generator makes from x's mean over positions; returns y and what to save for backward.
+
+    `split_saved` names the parts of that vector, among them beta and the batch statistics.
+    """
+    x, plan = _planned(x, (p1, p2), channel_dim, gate, meta=True)
+    record, kept = _generator_record(x.dtype, plan.c, generator)
+    p1, p2 = _arithmetic(x.dtype, p1, p2)
+    y = torch.empty_like(x)
+    functions = _functions()
+    size = functions.aconite_meta_saved_size(plan.n, plan.c, record.hidden)
+    saved = torch.empty(size, dtype=p1.dtype)
+    check(
+        functions.aconite_meta_acon_c_forward(
+            plan.address,
+            ctypes.addressof(record),
+            x.data_ptr(),
+            p1.data_ptr(),
+            p2.data_ptr(),
+            y.data_ptr(),
+            saved.data_ptr(),
+        )
+    )
+    del kept
+    return y, saved
+
+
+def meta_acon_c_backward(
+    grad: Tensor,
+    x: Tensor,
+    p1: Tensor,
+    p2: Tensor,
+    generator: Generator,
+    saved: Tensor,
+    *,
+    channel_dim: int = 1,
+    gate: str = "sigmoid",
+) -> MetaGradients:
+    """All gradients of `meta_acon_c_forward`, through beta and the pooling as well."""
+    x, plan = _planned(x, (p1, p2), channel_dim, gate, meta=True)
+    c = plan.c
+    record, kept = _generator_record(x.dtype, c, generator)
+    p1, p2 = _arithmetic(x.dtype, p1, p2)
+    grad = _like(grad, x)
+    dx = torch.empty_like(x)
+    functions = _functions()
+    h = record.hidden
+    gradients = torch.empty(functions.aconite_meta_gradient_size(c, h), dtype=p1.dtype)
+    check(
+        functions.aconite_meta_acon_c_backward(
+            plan.address,
+            ctypes.addressof(record),
+            grad.data_ptr(),
+            x.data_ptr(),
+            p1.data_ptr(),
+            p2.data_ptr(),
+            saved.data_ptr(),
+            dx.data_ptr(),
+            gradients.data_ptr(),
+        )
+    )
+    del kept
+    dp1, dp2, dw1, db1, dg1, do1, dw2, db2, dg2, do2 = gradients.split_with_sizes(
+        [c, c, h * c, h, h, h, c * h, c, c, c]
+    )
+    return MetaGradients(
+        x=dx,
+        p1=dp1[: p1.numel()].view(p1.shape),
+        p2=dp2[: p2.numel()].view(p2.shape),
+        fc1_weight=dw1.view(generator.fc1_weight.shape),
+        fc2_weight=dw2.view(generator.fc2_weight.shape),
+        fc1_bias=None if generator.fc1_bias is None else db1,
+        fc2_bias=None if generator.fc2_bias is None else db2,
+        bn1_weight=None if generator.bn1_weight is None else dg1,
+        bn1_bias=None if generator.bn1_bias is None else do1,
+        bn2_weight=None if generator.bn2_weight is None else dg2,
+        bn2_bias=None if generator.bn2_bias is None else do2,
+    )
+
+
+class _Record(ctypes.Structure):
+    _fields_ = (
+        *(
+            (f"{name}{layer}", ctypes.c_void_p)
+            for layer in (1, 2)
+            for name in ("w", "b", "bn_weight", "bn_bias", "bn_mean", "bn_var")
+        ),
+        ("eps1", ctypes.c_double),
+        ("eps2", ctypes.c_double),
+        ("scale", ctypes.c_double),
+        ("hidden", ctypes.c_int64),
+        ("norm", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    )
+
+
+def _generator_record(dtype: torch.dtype, c: int, g: Generator) -> tuple[_Record, list[Tensor | None]]:
+    """The C record and the tensors that must live as long as it."""
+    hidden = g.fc1_weight.shape[0]
+    if g.fc1_weight.numel() != hidden * c or g.fc2_weight.numel() != hidden * c:
+        from ..errors import ShapeError
+
+        raise ShapeError(
+            f"fc1_weight {tuple(g.fc1_weight.shape)} and fc2_weight {tuple(g.fc2_weight.shape)} "
+            f"do not fit {c} channels; expected ({hidden}, {c}) and ({c}, {hidden})"
+        )
+    want = ARITHMETIC[dtype]
+    tensors = (
+        *(g.fc1_weight, g.fc1_bias, g.bn1_weight, g.bn1_bias, g.bn1_mean, g.bn1_var),
+        *(g.fc2_weight, g.fc2_bias, g.bn2_weight, g.bn2_bias, g.bn2_mean, g.bn2_var),
+    )
+    kept = [None if t is None else _one(t, want) for t in tensors]
+    pointers = [None if t is None else t.data_ptr() for t in kept]
+    return _Record(*pointers, g.eps1, g.eps2, g.scale, hidden, NORMS[g.norm], 0), kept
+
+
+def _functions() -> ctypes.CDLL:
+    functions = load().functions
+    assert functions is not None  # a plan exists only where the library does
+    return functions
+
+
+def _planned(
+    x: Tensor, parameters: Sequence[Tensor], channel_dim: int, gate: str, *, meta: bool = False
+) -> tuple[Tensor, Plan]:
+    plan = plan_for(x, parameters, channel_dim, gate, meta)
+    if plan.contiguous:
+        x = x.contiguous()
+        plan = plan_for(x, parameters, channel_dim, gate, meta)
+    return x, plan
+
+
+def _one(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.dtype is not dtype:
+        tensor = tensor.to(dtype)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+def _arithmetic(dtype: torch.dtype, *parameters: Tensor) -> list[Tensor]:
+    want = ARITHMETIC[dtype]
+    return [_one(parameter, want) for parameter in parameters]
+
+
+def _like(tensor: Tensor, x: Tensor) -> Tensor:
+    """`tensor` in x's memory order: itself if it lies so, else one copy (the stride-0 gradient of sum(), for one)."""
+    if tensor.dtype is x.dtype and (tensor.stride() == x.stride() or same_order(x.shape, tensor.stride(), x.stride())):
+        return tensor
+    return torch.empty_like(x).copy_(tensor)

@@ -1,0 +1,100 @@
+"""Which kernel runs: the native library where it serves the device, dtype and shapes, torch operations everywhere else.
+
+Parameters are tensors as `aconite.functional` takes them, or None for the constants p1 = 1, p2 = 0, beta = 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aconite.errors import KernelUnavailableError
+from aconite.kernels import composite, cpu
+from aconite.kernels.alignment import Scalar, align
+from aconite.kernels.registry import native_library
+
+__all__ = ["acon_backward", "acon_c_backward", "acon_c_forward", "acon_forward", "native_serves"]
+
+DEFAULTS = {"p1": 1.0, "p2": 0.0, "beta": 1.0}
+Parameters = Sequence[Tensor | None]
+
+
+def native_serves(device: torch.device) -> bool:
+    """Whether the device has a native kernel here; it may still refuse a shape."""
+    return device.type == "cpu" and native_library().available
+
+
+@functools.cache
+def _constant(value: float, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype)
+
+
+def _tensors(x: Tensor, **parameters: Tensor | None) -> list[Tensor]:
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return [_constant(DEFAULTS[name], dtype) if p is None else p for name, p in parameters.items()]
+
+
+def _aligned(x: Tensor, channel_dim: int, **parameters: Tensor | None) -> list[Scalar]:
+    return [DEFAULTS[name] if p is None else align(p, x, channel_dim, name) for name, p in parameters.items()]
+
+
+def acon_c_forward(
+    x: Tensor, p1: Tensor | None, p2: Tensor | None, beta: Tensor | None, channel_dim: int, gate: str
+) -> Tensor:
+    """y = (p1 − p2)x·σ(β(p1 − p2)x) + p2·x."""
+    if native_serves(x.device):
+        try:
+            return cpu.acon_c_forward(x, *_tensors(x, p1=p1, p2=p2, beta=beta), channel_dim=channel_dim, gate=gate)
+        except KernelUnavailableError:  # a per-pixel parameter, an unusual dtype
+            pass
+    a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
+    return composite.acon_c_forward(x, a, b, c, gate)
+
+
+def acon_c_backward(
+    grad: Tensor,
+    x: Tensor,
+    p1: Tensor | None,
+    p2: Tensor | None,
+    beta: Tensor | None,
+    channel_dim: int,
+    gate: str,
+    needs: Sequence[bool],
+) -> Sequence[Tensor | None]:
+    """Gradients of x, p1, p2, beta; None, or anything, where none is needed."""
+    if native_serves(x.device):
+        try:
+            tensors = _tensors(x, p1=p1, p2=p2, beta=beta)
+            wanted = (needs[0], needs[1], needs[2], needs[3])
+            return cpu.acon_c_backward(grad, x, *tensors, channel_dim=channel_dim, gate=gate, needs=wanted)
+        except KernelUnavailableError:
+            pass
+    a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
+    return composite.acon_c_backward(grad, x, a, b, c, gate)
+
+
+def acon_forward(a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str) -> Tensor:
+    """y = (a − b)·σ(β(a − b)) + b."""
+    if native_serves(a.device):
+        try:
+            return cpu.smooth_maximum_forward(a, b, *_tensors(a, beta=beta), channel_dim=channel_dim, gate=gate)
+        except KernelUnavailableError:
+            pass
+    return composite.acon_forward(a, b, _aligned(a, channel_dim, beta=beta)[0], gate)
+
+
+def acon_backward(
+    grad: Tensor, a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str, needs: Sequence[bool]
+) -> Sequence[Tensor | None]:
+    """Gradients of a, b, beta; None, or anything, where none is needed."""
+    if native_serves(a.device):
+        try:
+            tensors, wanted = _tensors(a, beta=beta), (needs[0], needs[1], needs[2])
+            return cpu.smooth_maximum_backward(grad, a, b, *tensors, channel_dim=channel_dim, gate=gate, needs=wanted)
+        except KernelUnavailableError:
+            pass
+    return composite.acon_backward(grad, a, b, _aligned(a, channel_dim, beta=beta)[0], gate)

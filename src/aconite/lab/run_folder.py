@@ -1,0 +1,108 @@
+"""A run's folder: its settings, one file for each finished cell, the costs, and the rows made of them.
+
+    run.json              the settings, which every later start must share
+    cells/<cell>.json     a finished cell: its row and what its activations have learnt
+    costs.json            the cost rows
+    rows.jsonl            all rows, rebuilt from the files above
+    checkpoints/<cell>/   the last two epochs of each cell
+    report.html
+
+Every file is written beside its place and renamed, so that it is whole whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aconite.errors import CheckpointError, SettingsError
+from aconite.lab.rows import Row
+from aconite.lab.training import Cell
+from aconite.lab.whole_file import write_whole
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Opens the folder, or makes it.
+
+    Raises:
+        SettingsError: it cannot be written.
+        CheckpointError: it holds a run with other settings, or its run.json is damaged.
+    """
+
+    def __init__(self, path: Path, settings: Row, tell: Callable[[str], None]) -> None:
+        self.path, self._tell = path, tell
+        self._cells = path / "cells"
+        stored = self._stored_settings()
+        if stored is not None and (differences := _differences(stored, settings)):
+            raise CheckpointError(
+                f"{path} holds a run with other settings ({'; '.join(differences)}): "
+                "repeat its settings to go on with it, or choose another folder with --out"
+            )
+        try:
+            write_whole(path / "run.json", _json(settings))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot write to {path}: {error.strerror}; choose another folder with --out"
+            ) from error
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def checkpoints(self, cell: Cell) -> Path:
+        return self.path / "checkpoints" / cell.name
+
+    def finished(self, cell: Cell) -> Any:
+        """The content of a finished cell's file, or None; a damaged file counts as none, and is told about."""
+        return self._read(self._cells / f"{cell.name}.json", "training this cell again")
+
+    def finish(self, cell: Cell, content: Row) -> None:
+        write_whole(self._cells / f"{cell.name}.json", _json(content))
+
+    def costs(self) -> list[Row] | None:
+        content = self._read(self.path / "costs.json", "measuring again")
+        return None if content is None else list(content["rows"])
+
+    def set_costs(self, rows: list[Row]) -> None:
+        write_whole(self.path / "costs.json", _json({"rows": rows}))
+
+    def write_rows(self, rows: list[Row]) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_whole(self.path / "rows.jsonl", lines.encode())
+
+    def _stored_settings(self) -> Row | None:
+        try:
+            stored: Row = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"cannot read {self.path / 'run.json'} ({error}): delete the folder or choose another with --out"
+            ) from error
+        return stored
+
+    def _read(self, path: Path, then: str) -> Any:
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            self._tell(f"{path} is damaged ({error}): {then}")
+            return None
+
+
+def _differences(stored: Row, settings: Row) -> list[str]:
+    names = [name for name in stored | settings if stored.get(name) != settings.get(name)]
+    return [f"{name}: {_shown(stored.get(name))} there, {_shown(settings.get(name))} now" for name in names]
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _json(content: Row) -> bytes:
+    return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()

@@ -1,0 +1,178 @@
+"""Channel-wise Meta-ACON as one torch operator: pooling, the generator network, and the activation.
+
+It has a CPU kernel only; elsewhere, and under transforms, the layer runs its own modules and `acon_c`. The operator
+returns the batch statistics of the inner norms among what it saves, and the layer updates its buffers: an operator
+with an autograd rule may not write into its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aconite import kernels, reference
+from aconite.kernels import Generator, align
+from aconite.ops.library import below_autograd, define, formula_needed, plain
+
+__all__ = ["meta_acon_c", "meta_kernel_serves"]
+
+_DIFFERENTIABLE = (
+    "Tensor x, Tensor p1, Tensor p2, Tensor fc1_weight, Tensor fc2_weight, Tensor? fc1_bias, Tensor? fc2_bias, "
+)
+_DIFFERENTIABLE += "Tensor? bn1_weight, Tensor? bn1_bias, Tensor? bn2_weight, Tensor? bn2_bias"
+_RUNNING = "Tensor? bn1_mean, Tensor? bn1_var, Tensor? bn2_mean, Tensor? bn2_var"
+_OPTIONS = "str norm, float eps1, float eps2, float scale, int channel_dim, str gate"
+_COUNT = 11
+
+
+def _generator(arguments: Sequence[Any]) -> Generator:
+    _, _, _, w1, w2, b1, b2, g1, o1, g2, o2, mean1, var1, mean2, var2, norm, eps1, eps2, scale, *_ = arguments
+    return Generator(
+        fc1_weight=w1, fc1_bias=b1, bn1_weight=g1, bn1_bias=o1, bn1_mean=mean1, bn1_var=var1, eps1=eps1,
+        fc2_weight=w2, fc2_bias=b2, bn2_weight=g2, bn2_bias=o2, bn2_mean=mean2, bn2_var=var2, eps2=eps2,
+        norm=norm, scale=scale,
+    )  # fmt: skip
+
+
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    x, p1, p2 = arguments[:3]
+    channel_dim, gate = arguments[-2:]
+    return kernels.meta_acon_c_forward(x, p1, p2, _generator(arguments), channel_dim=channel_dim, gate=gate)
+
+
+def _backward(grad: Tensor, saved: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    x, p1, p2 = arguments[:3]
+    channel_dim, gate = arguments[-2:]
+    found = kernels.meta_acon_c_backward(
+        grad, x, p1, p2, _generator(arguments), saved, channel_dim=channel_dim, gate=gate
+    )
+    return tuple(
+        x.new_empty(0) if g is None or t is None else g if g.dtype == t.dtype else g.to(t.dtype)
+        for g, t in zip(found, arguments[:_COUNT], strict=True)
+    )
+
+
+def _formula(*arguments: Any) -> Tensor:
+    """The same function in plain torch, for its second derivative."""
+    x, p1, p2 = arguments[:3]
+    *_, channel_dim, gate = arguments
+    g = _generator(arguments)
+    c = channel_dim % x.ndim
+    wide = torch.promote_types(x.dtype, torch.float32)
+    positions = [d for d in range(1, x.ndim) if d != c]
+    values = x.to(wide).mean(positions) if positions else x.to(wide)
+    layers = (
+        (g.fc1_weight, g.fc1_bias, g.bn1_mean, g.bn1_var, g.bn1_weight, g.bn1_bias, g.eps1),
+        (g.fc2_weight, g.fc2_bias, g.bn2_mean, g.bn2_var, g.bn2_weight, g.bn2_bias, g.eps2),
+    )
+    for weight, bias, mean, var, scale, shift, eps in layers:
+        values = F.linear(values, weight.flatten(1).to(wide), None if bias is None else bias.to(wide))
+        if g.norm == "batch":
+            centred = values - values.mean(0)
+            values = centred * torch.rsqrt(centred.square().mean(0) + eps)
+        elif g.norm == "running":
+            assert mean is not None
+            assert var is not None
+            values = (values - mean) * torch.rsqrt(var + eps)
+        if g.norm != "none":
+            values = values if scale is None else values * scale
+            values = values if shift is None else values + shift
+    beta = g.scale * reference.gate_function(gate)(values)
+    return reference.acon_c(x, align(p1, x, c), align(p2, x, c), align(beta, x, c), gate)
+
+
+def _formula_gradient(grad: Tensor, arguments: Sequence[Any]) -> tuple[Tensor, ...]:
+    tensors = arguments[:_COUNT]
+    with torch.enable_grad():
+        held = [t if t is None or t.requires_grad else t.detach().requires_grad_() for t in tensors]
+        y = _formula(*held, *arguments[_COUNT:])
+        present = [t for t in held if t is not None]
+        found = iter(torch.autograd.grad(y, present, grad, create_graph=True))
+    return tuple(tensors[0].new_empty(0) if t is None else next(found) for t in held)
+
+
+class _Rule(torch.autograd.Function):
+    """x is the only tensor of its size that is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        if plain(*arguments[: _COUNT + 4]):
+            y, saved = _forward(*arguments)
+        else:
+            with below_autograd():
+                y, saved = _forward_op(*arguments)
+        ctx.save_for_backward(saved, *arguments[: _COUNT + 4])
+        ctx.options = arguments[_COUNT + 4 :]
+        ctx.mark_non_differentiable(saved)
+        return y, saved
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+        saved, *tensors = ctx.saved_tensors
+        direct = not torch.is_grad_enabled() and plain(grad, *tensors)
+        found = (_backward if direct else _backward_op)(grad, saved, *tensors, *ctx.options)
+        needs = ctx.needs_input_grad
+        return (*(g if n else None for g, n in zip(found, needs, strict=False)), *(None,) * (len(needs) - _COUNT))
+
+
+def _backward_autograd(grad: Tensor, saved: Tensor, *arguments: Any) -> Any:
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (grad, *arguments[:_COUNT])):
+        return _formula_gradient(grad, arguments)
+    with below_autograd():
+        return _backward_op(grad, saved, *arguments)
+
+
+def _fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    x, hidden = arguments[0], arguments[3].shape[0]
+    n, c = x.shape[0], x.shape[arguments[-2]]
+    size = 3 * n * c + n * hidden + 2 * hidden + 2 * c
+    return torch.empty_like(x), x.new_empty(size, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _backward_fake(grad: Tensor, saved: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    x = arguments[0]
+    return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in arguments[:_COUNT])
+
+
+_forward_op = define(
+    f"meta_acon_c({_DIFFERENTIABLE}, {_RUNNING}, {_OPTIONS}) -> (Tensor, Tensor)",
+    kernel=_forward,
+    autograd=_Rule.apply,
+    fake=_fake,
+    device="CPU",
+)
+_backward_op = define(
+    f"meta_acon_c_backward(Tensor grad, Tensor saved, {_DIFFERENTIABLE}, {_RUNNING}, {_OPTIONS}) "
+    f"-> ({', '.join(['Tensor'] * _COUNT)})",
+    kernel=_backward,
+    autograd=_backward_autograd,
+    fake=_backward_fake,
+    device="CPU",
+)
+
+
+def meta_kernel_serves(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> bool:
+    """Whether the one-operator path can run here and now."""
+    if not kernels.native_serves(x.device) or x.numel() == 0:
+        return False
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting()
+    return not formula_needed() and kernels.supports_meta(x, p1, p2, channel_dim=channel_dim) is None
+
+
+def meta_acon_c(
+    x: Tensor, p1: Tensor, p2: Tensor, generator: Generator, channel_dim: int, gate: str
+) -> tuple[Tensor, Tensor]:
+    """Meta-ACON and the vector whose parts `aconite.kernels.split_saved` names; where `meta_kernel_serves` says so."""
+    g = generator
+    arguments = (
+        x, p1, p2, g.fc1_weight, g.fc2_weight, g.fc1_bias, g.fc2_bias, g.bn1_weight, g.bn1_bias, g.bn2_weight,
+        g.bn2_bias, g.bn1_mean, g.bn1_var, g.bn2_mean, g.bn2_var, g.norm, g.eps1, g.eps2, g.scale, channel_dim, gate,
+    )  # fmt: skip
+    run = _forward_op if torch.compiler.is_compiling() else _Rule.apply
+    result: tuple[Tensor, Tensor] = run(*arguments)
+    return result
