@@ -18,8 +18,6 @@ nitpick_ignore_regex = [
     ("py:.*|any", r"(torch|collections|typing|os|pathlib|matplotlib|lightning|rich)\..*"),
     ("py:.*", r"Tensor|optional"),
     ("any", r"[a-z0-9_ ]+"),  # a parameter or a command in single backticks
-    # Records that the lab's door hands out without exporting their classes.
-    ("py:class", r"aconite\.lab\.(summary\.Line|tasks\.classification\.EpochResult)"),
 ]
 
 myst_enable_extensions = ["attrs_inline", "deflist", "dollarmath"]

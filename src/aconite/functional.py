@@ -56,7 +56,7 @@ def _parameter(value: Scalar, constant: float, x: Tensor) -> Tensor | None:
 
 
 def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0) -> Tensor:
-    """Smooth maximum of n values: see `aconite.reference.smooth_maximum` (paper, equation 1).
+    """Smooth maximum of n values: see `aconite.reference.smooth_maximum` (paper, section 3).
 
     >>> import torch
     >>> smooth_maximum([torch.tensor(1.0), torch.tensor(5.0)], beta=0.0)
@@ -68,7 +68,7 @@ def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0
 
 
 def acon(a: Tensor, b: Tensor, beta: Scalar = 1.0, *, channel_dim: int = 1, gate: str = "sigmoid") -> Tensor:
-    """Smooth maximum of two functions' values, (a − b)·σ(β(a − b)) + b (paper, section 3.1).
+    """Smooth maximum of two functions' values, (a − b)·σ(β(a − b)) + b (paper, section 3).
 
     Args:
         a: η_a(x), (N, C, *).
@@ -115,7 +115,7 @@ def acon_b(x: Tensor, p2: Scalar = 0.25, beta: Scalar = 1.0, *, channel_dim: int
 def acon_c(
     x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, *, channel_dim: int = 1, gate: str = "sigmoid"
 ) -> Tensor:
-    """ACON-C: (p1 − p2)x·σ(β(p1 − p2)x) + p2·x (paper, equation 5).
+    """ACON-C: (p1 − p2)x·σ(β(p1 − p2)x) + p2·x (paper, section 3).
 
     Args:
         x: input, floating dtype, any shape that has ``channel_dim``.
@@ -143,7 +143,7 @@ def acon_c(
 
 
 def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, *, channel_dim: int = 1) -> Tensor:
-    """First derivative of ACON-C by x (paper, section 3.1); `acon_c_bounds` gives its extremes.
+    """First derivative of ACON-C by x (paper, section 3); `acon_c_bounds` gives its extremes.
 
     >>> import torch
     >>> acon_c_derivative(torch.zeros(1, 2), p1=torch.tensor([1.0, 1.5]), p2=0.5)
@@ -178,7 +178,7 @@ def meta_acon_c(
     channel_dim: int = 1,
     gate: str = "sigmoid",
 ) -> Tensor:
-    """Channel-wise Meta-ACON without inner norms: β = s·σ(W2(W1·mean(x) + b1) + b2), then ACON-C (paper, section 3.2).
+    """Channel-wise Meta-ACON without inner norms: β = s·σ(W2(W1·mean(x) + b1) + b2), then ACON-C (paper, section 3).
 
     Args:
         x: (N, …, C, …) with the channels at ``channel_dim``; all other dimensions but the first are pooled. With the

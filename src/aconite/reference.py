@@ -44,7 +44,7 @@ __all__ = [
 Scalar = float | int | Tensor
 
 BOUND = 0.099839320128867
-"""max σ(y) + y·σ(y)·σ(−y) − 1, reached at the root y = 2.39935728… of (y − 2)·eʸ = y + 2 (paper, section 3.1)."""
+"""max σ(y) + y·σ(y)·σ(−y) − 1, reached at the root y = 2.39935728… of (y − 2)·eʸ = y + 2 (paper, section 3)."""
 
 DEVIATION = 0.278464542761074
 """max u·σ(−u), Lambert's W(1/e): |β| times the largest distance between a smooth and a true maximum of two values."""
@@ -106,7 +106,7 @@ def _switch(factor: Tensor, value: Tensor) -> Tensor:
 
 
 def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0) -> Tensor:
-    r"""Smooth maximum of n values (paper, equation 1).
+    r"""Smooth maximum of n values (paper, section 3).
 
     .. math:: S_\beta(x_1, \dots, x_n) = \sum_i x_i e^{\beta x_i} \Big/ \sum_i e^{\beta x_i}
 
@@ -149,7 +149,7 @@ def smooth_maximum(values: Tensor | Sequence[Tensor], beta: Scalar, dim: int = 0
 
 
 def acon(a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid") -> Tensor:
-    r"""Smooth maximum of two functions' values, the general ACON (paper, section 3.1).
+    r"""Smooth maximum of two functions' values, the general ACON (paper, section 3).
 
     .. math:: S_\beta(a, b) = (a - b)\,\sigma(\beta(a - b)) + b
 
@@ -172,7 +172,7 @@ def acon(a: Tensor, b: Tensor, beta: Scalar, gate: str = "sigmoid") -> Tensor:
 
 
 def acon_a(x: Tensor, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
-    r"""ACON-A, the smooth maximum of x and 0, known as Swish; SiLU at β = 1 (paper, section 3.1, table 1).
+    r"""ACON-A, the smooth maximum of x and 0, known as Swish; SiLU at β = 1 (paper, section 3, table 1).
 
     .. math:: f(x) = x\,\sigma(\beta x)
 
@@ -183,7 +183,7 @@ def acon_a(x: Tensor, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
 
 
 def acon_b(x: Tensor, p2: Scalar = 0.25, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
-    r"""ACON-B, the smooth maximum of x and p2·x: smooth PReLU (paper, section 3.1, table 1; its p is our p2).
+    r"""ACON-B, the smooth maximum of x and p2·x: smooth PReLU (paper, section 3, table 1; its p is our p2).
 
     .. math:: f(x) = (1 - p_2)x\,\sigma(\beta(1 - p_2)x) + p_2 x
 
@@ -194,7 +194,7 @@ def acon_b(x: Tensor, p2: Scalar = 0.25, beta: Scalar = 1.0, gate: str = "sigmoi
 
 
 def acon_c(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, gate: str = "sigmoid") -> Tensor:
-    r"""ACON-C, the smooth maximum of p1·x and p2·x (paper, section 3.1, equation 5).
+    r"""ACON-C, the smooth maximum of p1·x and p2·x (paper, section 3).
 
     .. math:: f(x) = (p_1 - p_2)x\,\sigma(\beta(p_1 - p_2)x) + p_2 x
 
@@ -280,7 +280,7 @@ def acon_c_gradient(
 
 
 def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0) -> Tensor:
-    r"""First derivative of ACON-C by x (paper, section 3.1).
+    r"""First derivative of ACON-C by x (paper, section 3).
 
     .. math:: f'(x) = (p_1 - p_2)\bigl(\sigma(z) + z\,\sigma(z)\,\sigma(-z)\bigr) + p_2, \qquad z = \beta(p_1 - p_2)x
 
@@ -295,7 +295,7 @@ def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0) -> 
 
 
 def acon_c_bounds(p1: Scalar, p2: Scalar) -> tuple[Tensor, Tensor]:
-    r"""The least and the greatest derivative of ACON-C over all x, for any finite β ≠ 0 (paper, section 3.1).
+    r"""The least and the greatest derivative of ACON-C over all x, for any finite β ≠ 0 (paper, section 3).
 
     .. math:: \min f' \approx 1.0998\,p_{lo} - 0.0998\,p_{hi}, \qquad \max f' \approx 1.0998\,p_{hi} - 0.0998\,p_{lo}
 
@@ -334,7 +334,7 @@ def meta_acon_c(
     beta_scale: float = 1.0,
     gate: str = "sigmoid",
 ) -> Tensor:
-    r"""Channel-wise Meta-ACON without inner norms: ACON-C whose β comes from the input (paper, section 3.2).
+    r"""Channel-wise Meta-ACON without inner norms: ACON-C whose β comes from the input (paper, section 3).
 
     .. math:: \beta = s\,\sigma\bigl(W_2 (W_1\,\operatorname{mean}_{hw} x + b_1) + b_2\bigr)
 

@@ -210,3 +210,8 @@ def test_options_pass_through():
     assert aconite.activation("meta-acon", 64, r=8).fc1.out_channels == 8
     assert aconite.activation("meta-acon-layer", 64, beta_scale=2.0).beta_scale == 2.0
     assert aconite.activation("leaky-relu", 64, negative_slope=0.3).negative_slope == 0.3
+
+
+def test_a_misspelt_init_is_refused_even_where_it_changes_nothing():
+    with pytest.raises(SettingsError, match="near-swish"):
+        ann.activation("relu", 8, init="nearswish")

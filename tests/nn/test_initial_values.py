@@ -190,7 +190,7 @@ def test_meta_acon_starts_as_the_activation(module, gate, batch, norm, lazy):
     torch.manual_seed(0)
     match = from_activation(module, gate=gate)
     largest = float(torch.as_tensor(match.beta).max())
-    layer = ann.MetaAconC(None if lazy else 4, init=match, norm=norm, gate=gate, beta_scale=2 * largest)
+    layer = ann.MetaAconC(None if lazy else 4, init=match, norm=norm, gate=gate, beta_scale=3 * largest)
     x = torch.randn(batch, 4, 5, 5)
     torch.testing.assert_close(layer.generate_beta(x), torch.as_tensor(match.beta).float().expand(batch, 4))
     y = layer(x)
@@ -202,6 +202,13 @@ def test_meta_acon_starts_as_the_activation(module, gate, batch, norm, lazy):
         assert p.grad.abs().max() < 1e3
     for p in (layer.p1, layer.p2, last.weight, last.bias):
         assert p.grad.abs().sum() > 0
+
+
+def test_the_other_gate_is_another_function():
+    match = from_activation(ann.AconA(learn_beta=False, gate="hard", channel_dim=-1))
+    assert match.max_deviation == pytest.approx(from_activation(nn.Hardswish()).max_deviation, rel=1e-6)
+    with pytest.raises(SettingsError, match="AconC is not an elementwise activation"):
+        from_activation(ann.AconC(3, gate="hard"))
 
 
 def test_match_in_float64_default():

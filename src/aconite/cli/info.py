@@ -36,7 +36,16 @@ def environment_report() -> Mapping[str, str]:
 
     report = {name: str(value) for name, value in provenance().items() if value is not None}
     cuda = {f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
-    return report | (cuda or {"cuda": "no device"})
+    return report | (cuda or {"cuda": "no device"}) | {"native": _native()}
+
+
+def _native() -> str:
+    from aconite.kernels import native_library
+
+    library = native_library()
+    if not library.available:
+        return f"not available, torch's operations run instead: {library.reason}"
+    return f"{library.isa} (of {', '.join(library.available_isas)}), threads: {library.threads}"
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Kernels: tensors in, tensors out, no autograd. Which one runs, and why another cannot, is data.
 
-`supports_meta` answers None, or the reason why the native kernel cannot serve a call. A gradient has its parameter's shape, in
-float32 (float64 for float64 inputs).
+`supports_meta` answers None, or the reason why the native kernel cannot serve a call. A gradient has its parameter's
+shape, in float32 (float64 for float64 inputs).
 """
 
 from aconite.kernels._generator import Generator as Generator

@@ -36,7 +36,7 @@ class Generator(NamedTuple):
 
 
 class MetaSaved(NamedTuple):
-    """Views into the one vector that the forward saves; the statistics (biased variance) are zeros unless norm is "batch"."""
+    """Views into the vector that the forward saves; the statistics (biased variance) are 0 unless norm is "batch"."""
 
     mean: Tensor
     beta: Tensor

@@ -35,7 +35,9 @@ def _file() -> Path:
     if override:
         return Path(override)
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
-    return Path(__file__).with_name(f"libaconite.{suffix}")
+    # An editable installation keeps the built library apart from the sources; the package's path names both folders.
+    places = [Path(folder) / f"libaconite.{suffix}" for folder in sys.modules[__package__].__path__]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _hand_over_threads(functions: ctypes.CDLL) -> str:
@@ -83,7 +85,7 @@ def load() -> Library:
     file = _file()
     path = str(file)
     if not file.exists():
-        hint = f"{OVERRIDE} names no file" if os.environ.get(OVERRIDE) else "no compiler was there at install time"
+        hint = f"{OVERRIDE} names no file" if os.environ.get(OVERRIDE) else "no C++ compiler was there at install time"
         return Library(path=None, reason=f"{path} does not exist ({hint})")
     try:
         functions = ctypes.CDLL(path)

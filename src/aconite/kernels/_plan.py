@@ -88,7 +88,9 @@ def _contiguous_strides(shape: Sequence[int]) -> list[int]:
 
 def plan_for(x: Tensor, parameters: Sequence[Tensor], channel_dim: int, gate: str, meta: bool = False) -> Plan:
     """The plan for this kind of call, made at its first use."""
-    key = (x.shape, x.stride(), x.dtype, channel_dim, gate, meta, *[p.shape for p in parameters])
+    # A tensor elsewhere than on the CPU has no shape here: it never finds a plan, and `refusal` tells why.
+    shapes = [p.shape if p.is_cpu else None for p in parameters]
+    key = (x.shape if x.is_cpu else None, x.stride(), x.dtype, channel_dim, gate, meta, *shapes)
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= KEPT:

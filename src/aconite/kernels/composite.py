@@ -23,7 +23,8 @@ def _wide(*values: Scalar) -> list[Tensor]:
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
-    return [torch.as_tensor(v, device=tensors[0].device).to(dtype) for v in values]
+    device = tensors[0].device
+    return [v.to(dtype) if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype, device=device) for v in values]
 
 
 def _finite(t: Tensor) -> Tensor:
@@ -43,7 +44,8 @@ def _share_and_steepness(z: Tensor, gate: str) -> tuple[Tensor, Tensor]:
 
 
 def _switch(factor: Tensor, value: Tensor) -> Tensor:
-    return (_finite(factor) * _finite(value)).clamp_(-SURE, SURE)
+    factor = _finite(factor)
+    return (factor * value).masked_fill_(factor == 0, 0).clamp_(-SURE, SURE)  # 0 · inf is 0
 
 
 def _as(value: Tensor, x: Tensor) -> Tensor:
@@ -54,10 +56,10 @@ def _as(value: Tensor, x: Tensor) -> Tensor:
 
 
 def acon_c_forward(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar, gate: str) -> Tensor:
-    """x·(p2 + (p1 − p2)·σ(β(p1 − p2)x))."""
+    """x·(p1·σ(z) + p2·(1 − σ(z))), z = β(p1 − p2)x."""
     x_, p1_, p2_, beta_ = _wide(x, p1, p2, beta)
-    difference = p1_ - p2_
-    slope = _gate_(_switch(_finite(beta_) * difference, x_), gate) * difference + p2_
+    up = _gate_(_switch(_finite(beta_) * _finite(p1_ - p2_), x_), gate)
+    slope = (up * p1_).add_((1 - up).mul_(p2_))
     y = slope * x_
     y.masked_fill_(slope == 0, 0)  # inf · 0
     return _as(y, x)
@@ -66,32 +68,34 @@ def acon_c_forward(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar, gate: str) -
 def acon_c_backward(grad: Tensor, x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar, gate: str) -> Four:
     """Gradients of x, p1, p2, beta, summed to their shapes."""
     g, x_, p1_, p2_, beta_ = _wide(grad, x, p1, p2, beta)
-    x_, difference = _finite(x_), p1_ - p2_
+    difference = _finite(p1_ - p2_)
     share, steep = _share_and_steepness(_switch(_finite(beta_) * difference, x_), gate)
-    dx = (share * difference).add_(p2_).mul_(g)
-    gx = g * x_
-    dbeta = steep.mul_(gx).mul_(x_).mul(difference * difference).sum_to_size(beta_.shape)
-    first = share.mul_(gx)
-    return _as(dx, x), first.sum_to_size(p1_.shape), gx.sub_(first).sum_to_size(p2_.shape), dbeta
+    x_ = _finite(x_)
+    distance = _finite(difference * x_)
+    dbeta = steep.mul_(g).mul_(distance).mul_(distance)
+    first, rest = share * g, (1 - share).mul_(g)
+    dx = first * p1_ + rest * p2_
+    sums = first.mul_(x_).sum_to_size(p1_.shape), rest.mul_(x_).sum_to_size(p2_.shape), dbeta.sum_to_size(beta_.shape)
+    return _as(dx, x), *sums
 
 
 def acon_forward(a: Tensor, b: Tensor, beta: Scalar, gate: str) -> Tensor:
-    """(a − b)·σ(β(a − b)) + b."""
+    """a·σ(z) + b·(1 − σ(z)), z = β(a − b): unlike (a − b)·σ(z) + b it loses nothing where |b| is far above |a|."""
     a_, b_, beta_ = _wide(a, b, beta)
-    difference = _difference(a_, b_)
-    up = _gate_(_switch(beta_, difference), gate)
-    y = up * difference
-    y.masked_fill_(up == 0, 0).add_(b_)
-    # Where a wins with −inf below it, b + (a − b) would be −inf + inf.
-    y = torch.where(b_.isinf(), torch.where(up == 0, b_, a_ * up), y)
-    return _as(y, a)
+    up = _gate_(_switch(beta_, _difference(a_, b_)), gate)
+    down = 1 - up
+    mine, other = a_ * up, b_ * down
+    mine.masked_fill_(up == 0, 0)  # inf · 0
+    other.masked_fill_(down == 0, 0)
+    return _as(mine.add_(other), a)
 
 
 def acon_backward(grad: Tensor, a: Tensor, b: Tensor, beta: Scalar, gate: str) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a, b, beta, summed to their shapes."""
     g, a_, b_, beta_ = _wide(grad, a, b, beta)
-    difference = _finite(_difference(a_, b_))
+    difference = _difference(a_, b_)
     share, steep = _share_and_steepness(_switch(beta_, difference), gate)
+    difference = _finite(difference)
     da = share.mul_(g)
     dbeta = steep.mul_(g).mul_(difference).mul_(difference).sum_to_size(beta_.shape)
     return _as(da, a), _as(g - da, b), dbeta

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import KernelUnavailableError, SettingsError, ShapeError
 from ._generator import NORMS, Generator, MetaGradients
 from ._library import load
 from ._plan import ARITHMETIC, Plan, check, plan_for, refusal
@@ -65,10 +66,10 @@ def acon_c_backward(
     x, plan = _planned(x, (p1, p2, beta), channel_dim, gate)
     p1, p2, beta = _arithmetic(x.dtype, p1, p2, beta)
     grad = _like(grad, x)
-    dx = torch.empty_like(x) if needs[0] else None
     dp1 = torch.empty_like(p1) if needs[1] else None
     dp2 = torch.empty_like(p2) if needs[2] else None
     dbeta = torch.empty_like(beta) if needs[3] else None
+    dx = torch.empty_like(x) if needs[0] else None
     check(
         _functions().aconite_acon_c_backward(
             plan.address,
@@ -182,6 +183,9 @@ def meta_acon_c_backward(
     dx = torch.empty_like(x)
     functions = _functions()
     h = record.hidden
+    expected = functions.aconite_meta_saved_size(plan.n, c, h)
+    if saved.numel() != expected or saved.dtype is not p1.dtype or not saved.is_contiguous():
+        raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {p1.dtype}")
     gradients = torch.empty(functions.aconite_meta_gradient_size(c, h), dtype=p1.dtype)
     check(
         functions.aconite_meta_acon_c_backward(
@@ -233,22 +237,28 @@ class _Record(ctypes.Structure):
 
 def _generator_record(dtype: torch.dtype, c: int, g: Generator) -> tuple[_Record, list[Tensor | None]]:
     """The C record and the tensors that must live as long as it."""
-    hidden = g.fc1_weight.shape[0]
-    if g.fc1_weight.numel() != hidden * c or g.fc2_weight.numel() != hidden * c:
-        from ..errors import ShapeError
-
-        raise ShapeError(
-            f"fc1_weight {tuple(g.fc1_weight.shape)} and fc2_weight {tuple(g.fc2_weight.shape)} "
-            f"do not fit {c} channels; expected ({hidden}, {c}) and ({c}, {hidden})"
-        )
+    h = g.fc1_weight.shape[0]
+    if g.norm not in NORMS:
+        raise SettingsError(f"norm is {g.norm!r}; expected one of {', '.join(NORMS)}")
+    if g.norm == "running" and any(t is None for t in (g.bn1_mean, g.bn1_var, g.bn2_mean, g.bn2_var)):
+        raise SettingsError('norm="running" needs bn1_mean, bn1_var, bn2_mean and bn2_var')
     want = ARITHMETIC[dtype]
     tensors = (
         *(g.fc1_weight, g.fc1_bias, g.bn1_weight, g.bn1_bias, g.bn1_mean, g.bn1_var),
         *(g.fc2_weight, g.fc2_bias, g.bn2_weight, g.bn2_bias, g.bn2_mean, g.bn2_var),
     )
+    sizes = (h * c, h, h, h, h, h, h * c, c, c, c, c, c)
+    for tensor, size in zip(tensors, sizes, strict=True):
+        if tensor is not None and tensor.numel() != size:
+            raise ShapeError(
+                f"a generator for {c} channels with {h} hidden has a tensor of shape {tuple(tensor.shape)}; "
+                f"expected fc1_weight ({h}, {c}), fc2_weight ({c}, {h}), first norm and bias ({h},), second ({c},)"
+            )
+        if tensor is not None and not tensor.is_cpu:
+            raise KernelUnavailableError(f"the native kernels run on the CPU, not on {tensor.device}")
     kept = [None if t is None else _one(t, want) for t in tensors]
     pointers = [None if t is None else t.data_ptr() for t in kept]
-    return _Record(*pointers, g.eps1, g.eps2, g.scale, hidden, NORMS[g.norm], 0), kept
+    return _Record(*pointers, g.eps1, g.eps2, g.scale, h, NORMS[g.norm], 0), kept
 
 
 def _functions() -> ctypes.CDLL:
@@ -280,6 +290,9 @@ def _arithmetic(dtype: torch.dtype, *parameters: Tensor) -> list[Tensor]:
 
 def _like(tensor: Tensor, x: Tensor) -> Tensor:
     """`tensor` in x's memory order: itself if it lies so, else one copy (the stride-0 gradient of sum(), for one)."""
-    if tensor.dtype is x.dtype and (tensor.stride() == x.stride() or same_order(x.shape, tensor.stride(), x.stride())):
+    if tensor.shape != x.shape:
+        raise ShapeError(f"a tensor of shape {tuple(tensor.shape)} does not belong to x of shape {tuple(x.shape)}")
+    alike = tensor.dtype is x.dtype and tensor.is_cpu and tensor.layout is torch.strided
+    if alike and (tensor.stride() == x.stride() or same_order(x.shape, tensor.stride(), x.stride())):
         return tensor
     return torch.empty_like(x).copy_(tensor)

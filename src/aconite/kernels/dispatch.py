@@ -22,9 +22,17 @@ DEFAULTS = {"p1": 1.0, "p2": 0.0, "beta": 1.0}
 Parameters = Sequence[Tensor | None]
 
 
+def _native() -> bool:
+    return native_library().available
+
+
+# What torch.compiler.assume_constant_result sets; the function itself imports the compiler, which costs a second.
+_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def native_serves(device: torch.device) -> bool:
     """Whether the device has a native kernel here; it may still refuse a shape."""
-    return device.type == "cpu" and native_library().available
+    return device.type == "cpu" and _native()
 
 
 @functools.cache

@@ -19,6 +19,19 @@ except ModuleNotFoundError as error:
 from aconite.lab.comparison import Comparison, compare
 from aconite.lab.progress import Progress, progress_for
 from aconite.lab.settings import CompareSettings
+from aconite.lab.statistics import PairedDifference
+from aconite.lab.summary import Line
 from aconite.lab.table import print_table
+from aconite.lab.tasks import EpochResult
 
-__all__ = ["CompareSettings", "Comparison", "Progress", "compare", "print_table", "progress_for"]
+__all__ = [
+    "CompareSettings",
+    "Comparison",
+    "EpochResult",
+    "Line",
+    "PairedDifference",
+    "Progress",
+    "compare",
+    "print_table",
+    "progress_for",
+]

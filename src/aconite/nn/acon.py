@@ -43,7 +43,7 @@ class _Pointwise(ChannelModule):
 
 
 class AconA(ChannelModule):
-    r"""ACON-A, the smooth maximum of x and 0, known as Swish (paper, section 3.1).
+    r"""ACON-A, the smooth maximum of x and 0, known as Swish (paper, section 3).
 
     .. math:: f(x) = x\,\sigma(\beta x)
 
@@ -101,7 +101,7 @@ class AconA(ChannelModule):
 
 
 class AconB(_Pointwise):
-    r"""ACON-B, the smooth maximum of x and p2·x: smooth PReLU (paper, section 3.1, whose p is our p2).
+    r"""ACON-B, the smooth maximum of x and p2·x: smooth PReLU (paper, section 3, whose p is our p2).
 
     .. math:: f(x) = (1 - p_2)x\,\sigma(\beta(1 - p_2)x) + p_2 x
 
@@ -135,7 +135,7 @@ class AconB(_Pointwise):
 
 
 class AconC(_Pointwise):
-    r"""ACON-C, the smooth maximum of p1·x and p2·x with learnt p1, p2 and β (paper, section 3.1, equation 5).
+    r"""ACON-C, the smooth maximum of p1·x and p2·x with learnt p1, p2 and β (paper, section 3).
 
     .. math:: f(x) = (p_1 - p_2)x\,\sigma(\beta(p_1 - p_2)x) + p_2 x
 

@@ -15,7 +15,7 @@ from aconite.nn.acon import AconA, AconB, AconC
 from aconite.nn.baselines import Maxout, PReLU
 from aconite.nn.channels import ChannelModule
 from aconite.nn.funnel import AconFReLU, FReLU
-from aconite.nn.initial import Init
+from aconite.nn.initial import Init, check_init
 from aconite.nn.meta import MetaAconC
 from aconite.nn.squeeze import SqueezeExciteReLU
 
@@ -93,6 +93,7 @@ def activation(
     entry = _ENTRIES.get(name) if isinstance(name, str) else None
     if entry is None:
         raise UnknownNameError("activation", str(name), _ENTRIES)
+    check_init(init)
     options.pop("inplace", None)
     kind: Any = entry.build.func if isinstance(entry.build, partial) else entry.build
     if entry.has_init:

@@ -74,7 +74,7 @@ class FReLU(_Funnel):
 
 
 class AconFReLU(_Funnel):
-    r"""ACON-FReLU, the smooth FReLU of TFNet (paper, section 3.1 and table 1; reference code).
+    r"""ACON-FReLU, the smooth FReLU of TFNet (paper, section 3 and table 1; reference code).
 
     .. math:: f(x) = \operatorname{BN}_2(S_\beta(\eta_a(x), \operatorname{BN}_1(\operatorname{DW}_{3 \times 3}(x))))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from aconite.errors import SettingsError
 from aconite.nn.channels import SLOPES
 
-__all__ = ["Init", "Match", "initial_values"]
+__all__ = ["Init", "Match", "check_init", "initial_values"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,15 @@ class Match:
 Init = Literal["paper", "swish", "near-swish"] | Match
 
 
+def check_init(init: Init) -> None:
+    """Refuse what is no init, wherever one is accepted."""
+    if not isinstance(init, Match) and init not in ("paper", "swish", "near-swish"):
+        raise SettingsError(
+            f"init={init!r} is not known; write 'paper', 'swish', 'near-swish', or from_activation(nn.ReLU()) to "
+            "imitate an activation"
+        )
+
+
 def initial_values(init: Init, channels: int) -> dict[str, Tensor]:
     """p1, p2 and beta, each (C,) in torch's default dtype.
 
@@ -51,6 +60,7 @@ def initial_values(init: Init, channels: int) -> dict[str, Tensor]:
     >>> initial_values("swish", 2)
     {'p1': tensor([1., 1.]), 'p2': tensor([0., 0.]), 'beta': tensor([1., 1.])}
     """
+    check_init(init)
     one = torch.ones(channels)
     if isinstance(init, Match):
         values = {}
@@ -64,9 +74,4 @@ def initial_values(init: Init, channels: int) -> dict[str, Tensor]:
         return {"p1": torch.randn(channels), "p2": torch.randn(channels), "beta": one}
     if init == "swish":
         return {"p1": one.clone(), "p2": torch.zeros(channels), "beta": one}
-    if init == "near-swish":
-        return {"p1": 1 + 0.1 * torch.randn(channels), "p2": 0.1 * torch.randn(channels), "beta": one}
-    raise SettingsError(
-        f"init={init!r} is not known; write 'paper', 'swish', 'near-swish', or from_activation(nn.ReLU()) to imitate "
-        "an activation"
-    )
+    return {"p1": 1 + 0.1 * torch.randn(channels), "p2": 0.1 * torch.randn(channels), "beta": one}

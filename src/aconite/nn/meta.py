@@ -37,7 +37,7 @@ _ENTRIES = ("p1", "p2", "fc1", "bn1", "fc2", "bn2")
 
 
 class MetaAconC(ChannelModule):
-    r"""Meta-ACON: ACON-C with β = G(x) (paper, section 3.2, table 2).
+    r"""Meta-ACON: ACON-C with β = G(x) (paper, section 3).
 
     .. math:: f(x) = (p_1 - p_2)x\,\sigma(\beta(p_1 - p_2)x) + p_2 x
 

@@ -113,7 +113,7 @@ def activation_curves(layers: Mapping[str, LayerParameters]) -> Figure:
     """The functions that a network's channels have learnt, one panel per layer, with ReLU as a thin dashed
     line.
 
-    Every channel's y(x) = (p1 - p2)·x·σ(β(p1 - p2)·x) + p2·x is drawn for -4 ≤ x ≤ 4 (paper, equation 4),
+    Every channel's y(x) = (p1 - p2)·x·σ(β(p1 - p2)·x) + p2·x is drawn for -4 ≤ x ≤ 4 (paper, section 3),
     translucent, so that dark means many. All panels share their axes; the steepest hundredth of the curves
     may leave the frame.
 

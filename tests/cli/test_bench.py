@@ -1,0 +1,28 @@
+import json
+
+from aconite.cli import main
+
+
+def test_bench_prints_ratios_and_writes_rows(tmp_path, capsys):
+    out = tmp_path / "new" / "rows.jsonl"
+    options = ["--shapes", "2x8x4x4", "4x8", "--dtypes", "float32", "--passes", "forward", "--seconds", "0.01"]
+    assert main(["bench", *options, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "2x8x4x4" in printed
+    assert "acon-c published" in printed
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(tuple(row["shape"]), row["layout"]) for row in rows} == {
+        ((2, 8, 4, 4), "contiguous"),
+        ((2, 8, 4, 4), "channels_last"),
+        ((4, 8), "contiguous"),
+    }
+    assert all(row["provenance"]["torch"] for row in rows)
+    assert [path.name for path in out.parent.iterdir()] == ["rows.jsonl"]
+
+
+def test_bad_options_are_one_line_and_status_2(capsys):
+    for options in (["--shapes", "8"], ["--seconds", "0"], ["--dtypes", "float8"]):
+        assert main(["bench", *options]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert error.startswith("aconite: error: ")
