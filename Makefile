@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test lint docs slow core clean
+.PHONY: setup demo test lint bench docs slow core clean
 
 setup: $(INSTALLED)
 
@@ -24,6 +24,9 @@ lint: setup ## linter, formatter, type checker, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup ## ratios to SiLU on an idle machine, about ten minutes; rows in benchmarks/results
+	$(BIN)/aconite bench --compiled --out benchmarks/results/activations-$$(uname -m)-cpu.jsonl
 
 docs: setup ## the documentation site, in docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aconite import ops, reference
 from aconite.errors import SettingsError, ShapeError
-from aconite.kernels import align, channel_index
+from aconite.kernels import Generator, align, channel_index
 from aconite.reference import Scalar, acon_c_bounds
 
 __all__ = [
@@ -211,6 +211,9 @@ def meta_acon_c(
             f"fc1_weight {tuple(fc1_weight.shape)} and fc2_weight {tuple(fc2_weight.shape)} do not fit {channels} "
             f"channels; expected (h, {channels}) and ({channels}, h)"
         )
+    if isinstance(p1, Tensor) and isinstance(p2, Tensor) and ops.meta_kernel_serves(x, p1, p2, channel_dim):
+        record = Generator(fc1_weight, fc2_weight, fc1_bias, fc2_bias, scale=beta_scale)
+        return ops.meta_acon_c(x, p1, p2, record, channel_dim, gate)[0]
     moved = x.movedim(c, 1)
     slopes = [
         align(p.movedim(c, 1) if isinstance(p, Tensor) and p.ndim == x.ndim else p, moved, 1, name)

@@ -14,7 +14,8 @@ NORMS = {"none": 0, "batch": 1, "running": 2}
 class Generator(NamedTuple):
     """beta = scale * gate(bn2(fc2(bn1(fc1(mean))))), with h = fc1_weight.shape[0].
 
-    `norm` is "none", "batch" (statistics over the samples: training) or "running" (bn*_mean and bn*_var are read).
+    `norm` is "none", "batch" (statistics over the samples: training) or "running", the only one that reads bn*_mean and
+    bn*_var. The order is the operator's: what has a gradient first, as in `MetaGradients`.
     """
 
     fc1_weight: Tensor
@@ -23,10 +24,10 @@ class Generator(NamedTuple):
     fc2_bias: Tensor | None = None
     bn1_weight: Tensor | None = None
     bn1_bias: Tensor | None = None
-    bn1_mean: Tensor | None = None
-    bn1_var: Tensor | None = None
     bn2_weight: Tensor | None = None
     bn2_bias: Tensor | None = None
+    bn1_mean: Tensor | None = None
+    bn1_var: Tensor | None = None
     bn2_mean: Tensor | None = None
     bn2_var: Tensor | None = None
     norm: str = "none"

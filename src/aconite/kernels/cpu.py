@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..errors import KernelUnavailableError, SettingsError, ShapeError
 from ._generator import NORMS, Generator, MetaGradients
 from ._library import load
-from ._plan import ARITHMETIC, Plan, check, plan_for, refusal
+from ._plan import ARITHMETIC, Plan, check, meta_refusal, plan_for, refusal
 from .layout import same_order
 
 __all__ = [
@@ -33,7 +34,7 @@ def supports(x: Tensor, *parameters: Tensor, channel_dim: int = 1) -> str | None
 
 def supports_meta(x: Tensor, p1: Tensor, p2: Tensor, *, channel_dim: int = 1) -> str | None:
     """None if the native kernels serve Meta-ACON on x, else the reason why not."""
-    return refusal(x, (p1, p2), channel_dim, meta=True)
+    return meta_refusal(x, p1, p2, channel_dim)
 
 
 def acon_c_forward(
@@ -142,21 +143,14 @@ def meta_acon_c_forward(
     `split_saved` names the parts of that vector, among them beta and the batch statistics.
     """
     x, plan = _planned(x, (p1, p2), channel_dim, gate, meta=True)
-    record, kept = _generator_record(x.dtype, plan.c, generator)
+    n, c, h = plan.n, plan.c, generator.fc1_weight.shape[0]
+    record, kept = _generator_record(x.dtype, c, h, generator)
     p1, p2 = _arithmetic(x.dtype, p1, p2)
     y = torch.empty_like(x)
-    functions = _functions()
-    size = functions.aconite_meta_saved_size(plan.n, plan.c, record.hidden)
-    saved = torch.empty(size, dtype=p1.dtype)
+    saved = torch.empty(_saved_size(n, c, h), dtype=p1.dtype)
     check(
-        functions.aconite_meta_acon_c_forward(
-            plan.address,
-            ctypes.addressof(record),
-            x.data_ptr(),
-            p1.data_ptr(),
-            p2.data_ptr(),
-            y.data_ptr(),
-            saved.data_ptr(),
+        _functions().aconite_meta_acon_c_forward(
+            plan.address, record, x.data_ptr(), p1.data_ptr(), p2.data_ptr(), y.data_ptr(), saved.data_ptr()
         )
     )
     del kept
@@ -176,21 +170,21 @@ def meta_acon_c_backward(
 ) -> MetaGradients:
     """All gradients of `meta_acon_c_forward`, through beta and the pooling as well."""
     x, plan = _planned(x, (p1, p2), channel_dim, gate, meta=True)
-    c = plan.c
-    record, kept = _generator_record(x.dtype, c, generator)
+    c, h = plan.c, generator.fc1_weight.shape[0]
+    record, kept = _generator_record(x.dtype, c, h, generator)
     p1, p2 = _arithmetic(x.dtype, p1, p2)
     grad = _like(grad, x)
     dx = torch.empty_like(x)
-    functions = _functions()
-    h = record.hidden
-    expected = functions.aconite_meta_saved_size(plan.n, c, h)
+    expected = _saved_size(plan.n, c, h)
     if saved.numel() != expected or saved.dtype is not p1.dtype or not saved.is_contiguous():
         raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {p1.dtype}")
-    gradients = torch.empty(functions.aconite_meta_gradient_size(c, h), dtype=p1.dtype)
+    # One vector for all of them, cut by one call: ten allocations would cost twice that.
+    sizes = [c, c, h * c, h, h, h, c * h, c, c, c]
+    gradients = torch.empty(sum(sizes), dtype=p1.dtype)
     check(
-        functions.aconite_meta_acon_c_backward(
+        _functions().aconite_meta_acon_c_backward(
             plan.address,
-            ctypes.addressof(record),
+            record,
             grad.data_ptr(),
             x.data_ptr(),
             p1.data_ptr(),
@@ -201,64 +195,60 @@ def meta_acon_c_backward(
         )
     )
     del kept
-    dp1, dp2, dw1, db1, dg1, do1, dw2, db2, dg2, do2 = gradients.split_with_sizes(
-        [c, c, h * c, h, h, h, c * h, c, c, c]
-    )
+    dp1, dp2, dw1, db1, dg1, do1, dw2, db2, dg2, do2 = gradients.split_with_sizes(sizes)
     return MetaGradients(
-        x=dx,
-        p1=dp1[: p1.numel()].view(p1.shape),
-        p2=dp2[: p2.numel()].view(p2.shape),
-        fc1_weight=dw1.view(generator.fc1_weight.shape),
-        fc2_weight=dw2.view(generator.fc2_weight.shape),
-        fc1_bias=None if generator.fc1_bias is None else db1,
-        fc2_bias=None if generator.fc2_bias is None else db2,
-        bn1_weight=None if generator.bn1_weight is None else dg1,
-        bn1_bias=None if generator.bn1_bias is None else do1,
-        bn2_weight=None if generator.bn2_weight is None else dg2,
-        bn2_bias=None if generator.bn2_bias is None else do2,
+        dx,
+        dp1 if p1.shape == dp1.shape else dp1[: p1.numel()].view(p1.shape),
+        dp2 if p2.shape == dp2.shape else dp2[: p2.numel()].view(p2.shape),
+        dw1.view(generator.fc1_weight.shape),
+        dw2.view(generator.fc2_weight.shape),
+        None if generator.fc1_bias is None else db1,
+        None if generator.fc2_bias is None else db2,
+        None if generator.bn1_weight is None else dg1,
+        None if generator.bn1_bias is None else do1,
+        None if generator.bn2_weight is None else dg2,
+        None if generator.bn2_bias is None else do2,
     )
 
 
-class _Record(ctypes.Structure):
-    _fields_ = (
-        *(
-            (f"{name}{layer}", ctypes.c_void_p)
-            for layer in (1, 2)
-            for name in ("w", "b", "bn_weight", "bn_bias", "bn_mean", "bn_var")
-        ),
-        ("eps1", ctypes.c_double),
-        ("eps2", ctypes.c_double),
-        ("scale", ctypes.c_double),
-        ("hidden", ctypes.c_int64),
-        ("norm", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
-    )
+def _saved_size(n: int, c: int, h: int) -> int:
+    return 3 * n * c + n * h + 2 * h + 2 * c
 
 
-def _generator_record(dtype: torch.dtype, c: int, g: Generator) -> tuple[_Record, list[Tensor | None]]:
-    """The C record and the tensors that must live as long as it."""
-    h = g.fc1_weight.shape[0]
-    if g.norm not in NORMS:
-        raise SettingsError(f"norm is {g.norm!r}; expected one of {', '.join(NORMS)}")
-    if g.norm == "running" and any(t is None for t in (g.bn1_mean, g.bn1_var, g.bn2_mean, g.bn2_var)):
+# aconite_generator: twelve pointers, eps1, eps2, scale, hidden, norm, reserved. Packed anew at every call, because that
+# takes less time than finding out whether any of the tensors has changed.
+_RECORD = struct.Struct("@12P3dq2i")
+
+
+def _generator_record(dtype: torch.dtype, c: int, h: int, g: Generator) -> tuple[bytes, list[Tensor]]:
+    """The C record, and the tensors that must live as long as it."""
+    w1, w2, b1, b2, g1, o1, g2, o2, m1, v1, m2, v2, norm, eps1, eps2, scale = g
+    if norm not in NORMS:
+        raise SettingsError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
+    if norm == "running" and (m1 is None or v1 is None or m2 is None or v2 is None):
         raise SettingsError('norm="running" needs bn1_mean, bn1_var, bn2_mean and bn2_var')
     want = ARITHMETIC[dtype]
-    tensors = (
-        *(g.fc1_weight, g.fc1_bias, g.bn1_weight, g.bn1_bias, g.bn1_mean, g.bn1_var),
-        *(g.fc2_weight, g.fc2_bias, g.bn2_weight, g.bn2_bias, g.bn2_mean, g.bn2_var),
-    )
-    sizes = (h * c, h, h, h, h, h, h * c, c, c, c, c, c)
-    for tensor, size in zip(tensors, sizes, strict=True):
-        if tensor is not None and tensor.numel() != size:
+    pointers = []
+    kept = []
+    for tensor, size in (
+        *((w1, h * c), (b1, h), (g1, h), (o1, h), (m1, h), (v1, h)),
+        *((w2, h * c), (b2, c), (g2, c), (o2, c), (m2, c), (v2, c)),
+    ):
+        if tensor is None:
+            pointers.append(0)
+            continue
+        if tensor.numel() != size:
             raise ShapeError(
                 f"a generator for {c} channels with {h} hidden has a tensor of shape {tuple(tensor.shape)}; "
                 f"expected fc1_weight ({h}, {c}), fc2_weight ({c}, {h}), first norm and bias ({h},), second ({c},)"
             )
-        if tensor is not None and not tensor.is_cpu:
+        if not tensor.is_cpu:
             raise KernelUnavailableError(f"the native kernels run on the CPU, not on {tensor.device}")
-    kept = [None if t is None else _one(t, want) for t in tensors]
-    pointers = [None if t is None else t.data_ptr() for t in kept]
-    return _Record(*pointers, g.eps1, g.eps2, g.scale, h, NORMS[g.norm], 0), kept
+        if tensor.dtype is not want or not tensor.is_contiguous():
+            tensor = _one(tensor, want)
+            kept.append(tensor)
+        pointers.append(tensor.data_ptr())
+    return _RECORD.pack(*pointers, eps1, eps2, scale, h, NORMS[norm], 0), kept
 
 
 def _functions() -> ctypes.CDLL:
