@@ -1,6 +1,7 @@
 import json
 
 from aconite.cli import main
+from aconite.kernels import native_library
 
 
 def test_bench_prints_ratios_and_writes_rows(tmp_path, capsys):
@@ -17,11 +18,12 @@ def test_bench_prints_ratios_and_writes_rows(tmp_path, capsys):
         ((4, 8), "contiguous"),
     }
     assert all(row["provenance"]["torch"] for row in rows)
+    assert all(row["provenance"]["native"] == native_library().isa for row in rows)
     assert [path.name for path in out.parent.iterdir()] == ["rows.jsonl"]
 
 
 def test_bad_options_are_one_line_and_status_2(capsys):
-    for options in (["--shapes", "8"], ["--seconds", "0"], ["--dtypes", "float8"]):
+    for options in (["--shapes", "8"], ["--seconds", "0"], ["--seconds", "nan"], ["--dtypes", "float8"]):
         assert main(["bench", *options]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1

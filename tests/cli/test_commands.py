@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from aconite.cli import main
@@ -165,7 +166,8 @@ def nothing(pictures: Path) -> None:
         (("--model", "resnet9"), nothing, "unknown model 'resnet9': did you mean"),
         (("--epochs", "many"), nothing, "argument --epochs: invalid int value: 'many'"),
         (("--epochs", "0"), nothing, "epochs is 0"),
-        (("--colour", "red"), nothing, "unrecognized arguments: --colour red"),
+        (("--batch_size=8",), nothing, "unknown option '--batch_size': did you mean '--batch-size'?"),
+        (("more",), nothing, "unknown option 'more'"),
         (("--data", "nowhere"), nothing, "no data at nowhere"),
         ((), break_image, "cannot read the image"),
         ((), empty, "is empty"),
@@ -210,6 +212,38 @@ def test_disk_full(run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest
     assert out == ""
     assert [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")] == []
     assert run(*command)[0] == 0
+
+
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])
+def test_out_of_memory_is_one_line(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, full: BaseException
+) -> None:
+    from aconite.lab import Progress
+
+    def fail(*_: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(Progress, "step", fail)
+    status, out, err = run(*QUICK, "--data", str(pictures), "--quiet")
+    assert (status, out) == (2, "")
+    assert err.startswith("aconite: error: out of memory: use a smaller network, --batch-size")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files, which Windows has not")
+def test_a_real_write_that_fails_names_the_file(pictures: Path) -> None:
+    code = (
+        "import resource, sys; from aconite.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *QUICK, "--data", str(pictures), "--out", "run", "--quiet"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    checkpoint = Path("run/checkpoints/relu-seed0/epoch-0001.ckpt")
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        f"aconite: error: cannot read or write {checkpoint}: File too large; what was finished stays in place\n"
+    )
+    assert list(checkpoint.parent.iterdir()) == []
 
 
 def test_ctrl_c_says_how_to_go_on(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_the_whole_job(finished: tuple[CompareSettings, Path]) -> None:
     for row in table:
         assert row["data"] == "pictures"
         assert row["settings"]["content"].startswith("sha256:")
-        assert row["provenance"].keys() >= {"aconite", "commit", "torch", "python", "device", "threads"}
+        assert row["provenance"].keys() >= {"aconite", "commit", "torch", "python", "device", "threads", "native"}
     report = (out / "report.html").read_text()
     for part in ("relu", "meta-acon", "95 % interval", "Holm", "image 6 (dog)", "<svg"):
         assert part in report

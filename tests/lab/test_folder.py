@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,37 @@ def test_truncated_jpeg(image_folder: Make) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match=r"dog/3.jpg: (?i:truncated)"):
         load(str(folder))
+
+
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+@pytest.mark.parametrize(
+    ("suffix", "options", "loss"),
+    [("png", {}, 0), ("tif", {"compression": "tiff_lzw"}, 0), ("jpg", {"quality": 100}, 2)],
+)
+def test_photos_are_turned_upright(
+    image_folder: Make, orientation: int, quarters: int, suffix: str, options: dict[str, Any], loss: int
+) -> None:
+    """The training images are stored turned, with the EXIF entry that says so; the test images are as they were."""
+    folder = image_folder("L", size=(16, 24))
+    flat = load(str(folder)).train_images
+    for path, image in zip(sorted((folder / "train").rglob("*.png")), flat, strict=True):
+        path.unlink()
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = Image.fromarray(image[0].rot90(quarters).numpy())
+        stored.save(path.with_suffix(f".{suffix}"), exif=exif, **options)
+    loaded = load(str(folder)).train_images
+    assert loaded.shape == flat.shape
+    assert (loaded.int() - flat.int()).abs().max() <= loss
+
+
+def test_a_broken_exif_entry_is_no_orientation(image_folder: Make) -> None:
+    folder = image_folder("RGB", suffix="jpg")
+    path = folder / "train" / "cat" / "0.jpg"
+    with Image.open(path) as image:
+        image.load()
+    image.save(path, exif=b"Exif\0\0nonsense")
+    assert load(str(folder)).train_images.shape == (12, 3, 8, 8)
 
 
 def test_too_small_to_train_on(image_folder: Make) -> None:

@@ -202,6 +202,7 @@ def test_counts_are_whole_and_positive(argument, value):
     ("activation", "says"),
     [
         (nn.ReLU(), "which every site would share"),
+        (nn.ELU, r"activation=ELU would take .* give a name, or lambda channels: torch.nn.ELU\(\)"),
         (None, "expected a name or a factory"),
         (lambda channels: torch.relu, "16 channels: expected a Module"),
         (lambda channels: nn.ReLU, "16 channels: expected a Module"),

@@ -161,6 +161,7 @@ def test_what_is_no_elementwise_function(module):
         (lambda: from_activation(nn.ReLU(), tolerance=float("nan")), "tolerance=nan"),
         (lambda: from_activation(nn.GELU(), domain=(3, -3)), "domain=(3, -3)"),
         (lambda: from_activation(nn.ReLU(), gate="soft"), "gate='soft'"),
+        (lambda: from_activation(nn.ReLU), "expected a module, such as torch.nn.ReLU()"),
         (lambda: from_activation(ann.AconC()), "AconC has no values yet"),
         (lambda: ann.AconC(4, init=from_activation(prelu(0.1, 0.2))), "2 values for a layer of 4 channels"),
         (lambda: ann.AconB(4, init=Match(p1=2.0, p2=0.0, beta=1.0, max_deviation=0.0)), "AconB has p1 = 1"),

@@ -130,6 +130,26 @@ def test_a_dry_run_in_inference_mode_leaves_a_trainable_layer(kind):
 
 
 @each_kind
+def test_built_and_first_run_in_inference_mode(kind):
+    with torch.inference_mode():
+        lazy = kind()
+        lazy(X)
+    lazy(X).sum().backward()
+    assert all(p.grad is not None for p in lazy.parameters())
+
+
+@each_kind
+def test_torch_load_reads_a_lazy_state_dict(kind):
+    stream = io.BytesIO()
+    torch.save(kind().state_dict(), stream)
+    stream.seek(0)
+    other = kind()
+    other.load_state_dict(torch.load(stream, weights_only=True))
+    assert other.channels is None
+    assert other(X).shape[:2] == X.shape[:2]
+
+
+@each_kind
 def test_materialise(kind):
     lazy = kind().materialise(6)
     assert lazy.channels == 6

@@ -222,7 +222,12 @@ def test_write_takes_text_that_utf8_cannot_hold(tmp_path: Path) -> None:
     assert b"folder ?" in (tmp_path / "report.html").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["missing/report.html", "file/report.html", "folder"])
+def test_write_makes_the_folder(tmp_path: Path) -> None:
+    Page("t").write(tmp_path / "new" / "report.html")
+    assert os.listdir(tmp_path / "new") == ["report.html"]
+
+
+@pytest.mark.parametrize("name", ["file/report.html", "folder"])
 def test_write_says_why_it_cannot(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()

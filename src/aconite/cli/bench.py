@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 from aconite.errors import SettingsError
+from aconite.whole_file import write_whole
 
 __all__ = ["add_bench"]
 
@@ -44,9 +45,10 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from aconite import bench
+    from aconite.kernels import native_library
     from aconite.provenance import provenance
 
-    if arguments.seconds <= 0:
+    if not 0 < arguments.seconds < math.inf:
         raise SettingsError(f"--seconds {arguments.seconds}: expected a positive number")
     rows: list[dict[str, Any]] = []
     shown: list[str] = []
@@ -64,20 +66,12 @@ def _bench(arguments: argparse.Namespace) -> int:
         print(line + "".join(f"{row['to_silu'][1]:{_width(row['contender'])}.2f}" for row in found), flush=True)
         rows += found
     if arguments.out:
-        _write(Path(arguments.out), rows, provenance())
+        origin = {"provenance": provenance() | {"native": native_library().isa}}
+        lines = "".join(json.dumps(row | origin) + "\n" for row in rows)
+        write_whole(Path(arguments.out), lines.encode())
         print(f"\nrows: {arguments.out}")
     return 0
 
 
 def _width(name: str) -> int:
     return max(8, len(name) + 2)
-
-
-def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        draft.write_text("".join(json.dumps(row | {"provenance": origin}) + "\n" for row in rows))
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import torch
 
 from aconite.cli import bench, compare, info
-from aconite.errors import AconiteError, SettingsError
+from aconite.errors import AconiteError, SettingsError, UnknownNameError
 
 __all__ = ["main"]
 
@@ -21,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except AconiteError as error:
         return _fail(str(error))
+    except (MemoryError, torch.OutOfMemoryError):
+        return _fail(
+            "out of memory: use a smaller network, --batch-size or --image-size (bench: --shapes); "
+            "what was finished stays in place"
+        )
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -39,6 +46,12 @@ def _fail(message: str) -> int:
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other mistake is told."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # here, where this command's options are known; argparse leaves it to the program's parser
+            raise UnknownNameError("option", unknown[0].partition("=")[0], self._option_string_actions)
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message} (see {self.prog} --help)")

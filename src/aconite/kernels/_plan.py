@@ -13,7 +13,7 @@ from ..errors import KernelUnavailableError, SettingsError, ShapeError
 from ._library import load
 from .layout import dense, parameter_strides
 
-__all__ = ["ARITHMETIC", "GATES", "Plan", "check", "plan_for", "refusal"]
+__all__ = ["ARITHMETIC", "DTYPES", "GATES", "Plan", "check", "meta_refusal", "plan_for", "refusal"]
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 ARITHMETIC = {
@@ -77,6 +77,28 @@ def refusal(x: Tensor, parameters: Sequence[Tensor], channel_dim: int, *, meta: 
         if strides[0] and not view.samples:
             return "per-sample parameters need the samples outermost in memory and the channels next to them or last"
     return None
+
+
+_served: set[object] = set()
+_PLAIN = {Tensor, torch.nn.Parameter}
+
+
+def meta_refusal(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> str | None:
+    """`refusal` for Meta-ACON, which asks at every call: a kind of call once found served is found again at once."""
+    kinds = type(x), type(p1), type(p2)
+    if not (_PLAIN.issuperset(kinds) and x.is_cpu and p1.is_cpu and p2.is_cpu and x.layout is torch.strided):
+        return refusal(x, (p1, p2), channel_dim, meta=True)
+    if x.is_nested or p1.layout is not torch.strided or p2.layout is not torch.strided:
+        return refusal(x, (p1, p2), channel_dim, meta=True)
+    key = (x.shape, x.stride(), x.dtype, channel_dim, p1.shape, p2.shape)
+    if key in _served:
+        return None
+    reason = refusal(x, (p1, p2), channel_dim, meta=True)
+    if reason is None:
+        if len(_served) >= KEPT:
+            _served.clear()
+        _served.add(key)
+    return reason
 
 
 def _contiguous_strides(shape: Sequence[int]) -> list[int]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from aconite.errors import KernelUnavailableError
 from aconite.kernels import composite, cpu
+from aconite.kernels._library import load
 from aconite.kernels.alignment import Scalar, align
-from aconite.kernels.registry import native_library
 
 __all__ = ["acon_backward", "acon_c_backward", "acon_c_forward", "acon_forward", "native_serves"]
 
@@ -23,7 +23,7 @@ Parameters = Sequence[Tensor | None]
 
 
 def _native() -> bool:
-    return native_library().available
+    return load().reason is None
 
 
 # What torch.compiler.assume_constant_result sets; the function itself imports the compiler, which costs a second.
@@ -38,16 +38,19 @@ def native_serves(device: torch.device) -> bool:
 @functools.cache
 def _constant(value: float, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(value, dtype=dtype)
+        return torch.tensor(value, dtype=torch.promote_types(dtype, torch.float32))
 
 
 def _tensors(x: Tensor, **parameters: Tensor | None) -> list[Tensor]:
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return [_constant(DEFAULTS[name], dtype) if p is None else p for name, p in parameters.items()]
+    return [_constant(DEFAULTS[name], x.dtype) if p is None else p for name, p in parameters.items()]
 
 
 def _aligned(x: Tensor, channel_dim: int, **parameters: Tensor | None) -> list[Scalar]:
     return [DEFAULTS[name] if p is None else align(p, x, channel_dim, name) for name, p in parameters.items()]
+
+
+def _shaped(found: Sequence[Tensor], *tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else g.reshape(t.shape) for g, t in zip(found, tensors, strict=True)]
 
 
 def acon_c_forward(
@@ -82,7 +85,7 @@ def acon_c_backward(
         except KernelUnavailableError:
             pass
     a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
-    return composite.acon_c_backward(grad, x, a, b, c, gate)
+    return _shaped(composite.acon_c_backward(grad, x, a, b, c, gate), x, p1, p2, beta)
 
 
 def acon_forward(a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str) -> Tensor:
@@ -105,4 +108,5 @@ def acon_backward(
             return cpu.smooth_maximum_backward(grad, a, b, *tensors, channel_dim=channel_dim, gate=gate, needs=wanted)
         except KernelUnavailableError:
             pass
-    return composite.acon_backward(grad, a, b, _aligned(a, channel_dim, beta=beta)[0], gate)
+    found = composite.acon_backward(grad, a, b, _aligned(a, channel_dim, beta=beta)[0], gate)
+    return _shaped(found, a, b, beta)

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from aconite.lab.whole_file import write_whole
+from aconite.whole_file import write_whole
 
 __all__ = ["EpochCheckpoints", "RenamedCheckpoints", "damage", "last_good_checkpoint"]
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from aconite.kernels import native_library
 from aconite.lab.costs import Cost
 from aconite.lab.data import ImageData
 from aconite.lab.settings import CompareSettings
@@ -71,4 +72,5 @@ def cost_row(activation: str, cost: Cost, settings: CompareSettings, data: Image
 
 
 def _provenance(settings: CompareSettings) -> Row:
-    return provenance(settings.resolved_device, packages=("lightning",))
+    origin = provenance(settings.resolved_device, packages=("lightning",))
+    return origin | {"native": native_library().isa}  # times and last digits are those of the kernels that ran

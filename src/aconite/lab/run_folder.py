@@ -20,7 +20,7 @@ from typing import Any
 from aconite.errors import CheckpointError, SettingsError
 from aconite.lab.rows import Row
 from aconite.lab.training import Cell
-from aconite.lab.whole_file import write_whole
+from aconite.whole_file import write_whole
 
 __all__ = ["RunFolder"]
 

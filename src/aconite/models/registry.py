@@ -149,6 +149,11 @@ def _factory(activation: str | Factory, init: Init, options: Options) -> Factory
             f"activation is a module, {activation}, which every site would share: "
             f"give a name, or a factory such as lambda channels: torch.nn.ReLU()"
         )
+    if getattr(activation, "__module__", None) == nn.ReLU.__module__ and activation is not nn.PReLU:
+        raise SettingsError(
+            f"activation={activation.__name__} would take a site's channel count for an option of its own: "
+            f"give a name, or lambda channels: torch.nn.{activation.__name__}()"
+        )
     if not callable(activation):
         raise SettingsError(f"activation={activation!r}: expected a name or a factory channels -> torch.nn.Module")
     if init != "paper":

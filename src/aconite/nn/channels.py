@@ -37,6 +37,9 @@ class LazyParameter(UninitializedParameter):
         return type(self), (self.requires_grad, self.device, self.dtype)
 
 
+torch.serialization.add_safe_globals([LazyParameter])  # so that torch.load reads a lazy layer's state dict
+
+
 def _pour(built: dict[str, Any], lazy: dict[str, Any]) -> None:
     """Put the lazy Parameter objects in the place of the built ones, with their values."""
     for name, parameter in lazy.items():
@@ -76,10 +79,11 @@ class ChannelModule(nn.Module):
 
     def _forget(self) -> None:
         lazy: Any = LazyParameter
-        for module in self.modules():
-            for name, p in module._parameters.items():
-                if p is not None:
-                    module._parameters[name] = lazy(p.requires_grad, p.device, p.dtype)
+        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
+            for module in self.modules():
+                for name, p in module._parameters.items():
+                    if p is not None:
+                        module._parameters[name] = lazy(p.requires_grad, p.device, p.dtype)
 
     def _materialise(self, channels: int) -> None:
         """Give a lazy layer its channel count; Parameter objects, children, device, dtype and requires_grad stay."""

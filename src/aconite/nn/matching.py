@@ -49,6 +49,8 @@ def from_activation(
     >>> from_activation(nn.GELU()).max_deviation < 0.021
     True
     """
+    if not isinstance(module, nn.Module):
+        raise SettingsError(f"from_activation({module!r}): expected a module, such as torch.nn.ReLU()")
     reference.gate_function(gate)
     if not (tolerance > 0 and math.isfinite(tolerance)):
         raise SettingsError(f"tolerance={tolerance!r}: expected a positive number, 0.01 for instance")

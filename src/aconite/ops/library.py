@@ -17,6 +17,7 @@ below_autograd = torch._C._AutoDispatchBelowAutograd
 
 _functorch_level = torch._C._functorch.peek_interpreter_stack
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_PLAIN: set[Any] = {Tensor, torch.nn.Parameter, type(None)}
 
 
 def define(
@@ -57,5 +58,4 @@ def plain(*tensors: Tensor | None) -> bool:
     """Whether nothing watches below autograd, so that a kernel may be called without the dispatcher (3 µs)."""
     if _dispatch_modes():
         return False
-    kinds: set[Any] = {Tensor, torch.nn.Parameter, type(None)}
-    return all(type(t) in kinds for t in tensors)
+    return _PLAIN.issuperset(map(type, tensors))

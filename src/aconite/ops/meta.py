@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aconite import kernels, reference
-from aconite.kernels import Generator, align
+from aconite.kernels import Generator, align, cpu
 from aconite.ops.library import below_autograd, define, formula_needed, plain
 
 __all__ = ["meta_acon_c", "meta_kernel_serves"]
@@ -30,12 +30,8 @@ _COUNT = 11
 
 
 def _generator(arguments: Sequence[Any]) -> Generator:
-    _, _, _, w1, w2, b1, b2, g1, o1, g2, o2, mean1, var1, mean2, var2, norm, eps1, eps2, scale, *_ = arguments
-    return Generator(
-        fc1_weight=w1, fc1_bias=b1, bn1_weight=g1, bn1_bias=o1, bn1_mean=mean1, bn1_var=var1, eps1=eps1,
-        fc2_weight=w2, fc2_bias=b2, bn2_weight=g2, bn2_bias=o2, bn2_mean=mean2, bn2_var=var2, eps2=eps2,
-        norm=norm, scale=scale,
-    )  # fmt: skip
+    """The operator's arguments between p2 and channel_dim are the record's, in its order."""
+    return Generator(*arguments[3:-2])
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -51,8 +47,7 @@ def _backward(grad: Tensor, saved: Tensor, *arguments: Any) -> tuple[Tensor, ...
         grad, x, p1, p2, _generator(arguments), saved, channel_dim=channel_dim, gate=gate
     )
     return tuple(
-        x.new_empty(0) if g is None or t is None else g if g.dtype == t.dtype else g.to(t.dtype)
-        for g, t in zip(found, arguments[:_COUNT], strict=True)
+        x.new_empty(0) if g is None or t is None else g.to(t.dtype) for g, t in zip(found, arguments, strict=False)
     )
 
 
@@ -100,23 +95,39 @@ class _Rule(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        if plain(*arguments[: _COUNT + 4]):
-            y, saved = _forward(*arguments)
+        tensors = arguments[: _COUNT + 4]
+        if plain(*tensors):
+            x, p1, p2 = arguments[:3]
+            y, saved, ctx.call = cpu.meta_forward(x, p1, p2, arguments[3:-2], *arguments[-2:])
         else:
+            ctx.call = None
             with below_autograd():
                 y, saved = _forward_op(*arguments)
-        ctx.save_for_backward(saved, *arguments[: _COUNT + 4])
+        ctx.save_for_backward(saved, *tensors)
         ctx.options = arguments[_COUNT + 4 :]
         ctx.mark_non_differentiable(saved)
+        ctx.set_materialize_grads(False)  # else a gradient of zeros is made for `saved`
         return y, saved
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
-        saved, *tensors = ctx.saved_tensors
-        direct = not torch.is_grad_enabled() and plain(grad, *tensors)
-        found = (_backward if direct else _backward_op)(grad, saved, *tensors, *ctx.options)
+    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Any, ...]:
         needs = ctx.needs_input_grad
-        return (*(g if n else None for g, n in zip(found, needs, strict=False)), *(None,) * (len(needs) - _COUNT))
+        if grad is None:
+            return (None,) * len(needs)
+        saved, *tensors = ctx.saved_tensors
+        options = ctx.options
+        found: Sequence[Tensor | None]
+        if not torch.is_grad_enabled() and plain(grad, *tensors):
+            x, p1, p2, *weights = tensors
+            found = cpu.meta_backward(ctx.call, grad, saved, x, p1, p2, (*weights, *options[:-2]), *options[-2:])
+        else:
+            found = _backward_op(grad, saved, *tensors, *options)
+        # No call of `to` where nothing changes: eleven of them cost as much as the kernel on a small tensor.
+        gradients = [
+            None if g is None or not n else g if g.dtype is t.dtype else g.to(t.dtype)
+            for g, t, n in zip(found, tensors, needs, strict=False)
+        ]
+        return (*gradients, *(None,) * (len(needs) - _COUNT))
 
 
 def _backward_autograd(grad: Tensor, saved: Tensor, *arguments: Any) -> Any:
@@ -157,22 +168,17 @@ _backward_op = define(
 
 def meta_kernel_serves(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> bool:
     """Whether the one-operator path can run here and now."""
-    if not kernels.native_serves(x.device) or x.numel() == 0:
-        return False
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting()
-    return not formula_needed() and kernels.supports_meta(x, p1, p2, channel_dim=channel_dim) is None
+        return kernels.native_serves(x.device) and x.numel() != 0 and not torch.compiler.is_exporting()
+    if formula_needed() or x.numel() == 0:
+        return False
+    return kernels.supports_meta(x, p1, p2, channel_dim=channel_dim) is None
 
 
 def meta_acon_c(
     x: Tensor, p1: Tensor, p2: Tensor, generator: Generator, channel_dim: int, gate: str
 ) -> tuple[Tensor, Tensor]:
     """Meta-ACON and the vector whose parts `aconite.kernels.split_saved` names; where `meta_kernel_serves` says so."""
-    g = generator
-    arguments = (
-        x, p1, p2, g.fc1_weight, g.fc2_weight, g.fc1_bias, g.fc2_bias, g.bn1_weight, g.bn1_bias, g.bn2_weight,
-        g.bn2_bias, g.bn1_mean, g.bn1_var, g.bn2_mean, g.bn2_var, g.norm, g.eps1, g.eps2, g.scale, channel_dim, gate,
-    )  # fmt: skip
     run = _forward_op if torch.compiler.is_compiling() else _Rule.apply
-    result: tuple[Tensor, Tensor] = run(*arguments)
+    result: tuple[Tensor, Tensor] = run(x, p1, p2, *generator, channel_dim, gate)
     return result

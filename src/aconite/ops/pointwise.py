@@ -69,8 +69,10 @@ class Pointwise:
             @staticmethod
             def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
                 tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:count]
-                direct = not torch.is_grad_enabled() and plain(grad, *tensors)
-                found = (self._backward if direct else backward_op)(grad, *tensors, *ctx.options, needs)
+                if not torch.is_grad_enabled() and plain(grad, *tensors):
+                    # Autograd itself drops what is not needed and turns a gradient into its tensor's dtype.
+                    return (*self.backward(grad, *tensors, *ctx.options, needs), None, None)
+                found = backward_op(grad, *tensors, *ctx.options, needs)
                 return (*(g if n else None for g, n in zip(found, needs, strict=True)), None, None)
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:

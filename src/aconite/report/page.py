@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from aconite.errors import DataError, SettingsError
 from aconite.report.cells import Cell, ShownColumn, show
 from aconite.report.svg import inline_svg
+from aconite.whole_file import write_whole
 
 __all__ = ["Page"]
 
@@ -115,24 +115,15 @@ class Page:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file, whole or not at all: it is written beside ``path`` under another name,
-        then renamed.
+        """Write the page to a file, whole or not at all; its folder is made where it is missing.
 
         Raises:
-            DataError: the file cannot be written; the message names it and the reason, and nothing new is left on disk.
+            DataError: the file cannot be written; the message names it and the reason, and no part of it is left.
         """
-        target = Path(path)
-        content = self.render().encode("utf-8", "replace")
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise DataError(f"cannot write the report {target}: {error.strerror or error}") from error
-            raise
+            write_whole(Path(path), self.render().encode("utf-8", "replace"))
+        except OSError as error:
+            raise DataError(f"cannot write the report {path}: {error.strerror or error}") from error
 
     def _count(self, kind: type[_Table] | type[_Figure]) -> int:
         return sum(isinstance(block, kind) for block in self._blocks)

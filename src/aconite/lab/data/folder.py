@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["read_folder"]
 
 _GRAY_MODES, _COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag that cameras set, and its values of a quarter turn
 _LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini")
 
 
@@ -30,7 +32,8 @@ class _File(NamedTuple):
 
 
 def read_folder(folder: Path, image_size: int | None) -> ImageData:
-    """All images of a folder, decoded; with ``image_size``, resized and cropped in the middle to that square.
+    """All images of a folder, decoded and upright as their EXIF data say; with ``image_size``, resized and cropped in
+    the middle to that square.
 
     Raises:
         DataError: a split or class is missing or empty, the classes of train and test differ, a file is no image,
@@ -98,7 +101,18 @@ def _header(path: Path, label: int) -> _File:
     with _open(path) as image:
         if image.mode not in _GRAY_MODES + _COLOUR_MODES:
             raise DataError(f"{path} holds pixels of the kind {image.mode!r}: save it with 8 bits a channel")
-        return _File(path, label, (image.height, image.width), image.mode in _GRAY_MODES)
+        size = (image.width, image.height) if _orientation(image) in _ON_ITS_SIDE else (image.height, image.width)
+        return _File(path, label, size, image.mode in _GRAY_MODES)
+
+
+def _orientation(image: Image) -> int:
+    """How EXIF says that the stored pixels lie; 1 is upright, and what a file without a legible entry counts as."""
+    if "exif" not in image.info:  # asking further would decode a PNG whole; TIFF's entry Pillow itself follows
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, struct.error):  # what Pillow raises at broken entries
+        return 1
 
 
 def _open(path: Path) -> Image:
@@ -170,8 +184,9 @@ def _decode(files: Sequence[_File], size: tuple[int, int]) -> Tensor:
     for target, file in zip(images, files, strict=True):
         with _open(file.path) as image:
             try:
-                pixels = image.convert(mode)
-            except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise each of them
+                upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+                pixels = upright.convert(mode)
+            except (OSError, ValueError, SyntaxError, struct.error) as error:  # Pillow's decoders raise each of them
                 raise _unreadable(file.path, error) from error
             if file.size != size:
                 pixels = ImageOps.fit(pixels, (size[1], size[0]), Image.Resampling.BICUBIC)
