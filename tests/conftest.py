@@ -10,3 +10,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+collect_ignore = ["core_alone.py"]  # run by `make core`, in an environment of its own

@@ -4,6 +4,7 @@
 shape, in float32 (float64 for float64 inputs).
 """
 
+from aconite.kernels import norm as norm
 from aconite.kernels._generator import Generator as Generator
 from aconite.kernels._generator import MetaGradients as MetaGradients
 from aconite.kernels._generator import MetaSaved as MetaSaved

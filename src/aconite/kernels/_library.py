@@ -69,6 +69,7 @@ def _declare(functions: ctypes.CDLL) -> None:
         ("aconite_smooth_maximum_backward", 8),
         ("aconite_meta_acon_c_forward", 7),
         ("aconite_meta_acon_c_backward", 9),
+        ("aconite_meta_update_statistics", 1),
     ):
         function = getattr(functions, name)
         function.argtypes = [_pointer] * count

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -287,7 +286,7 @@ def meta_update_statistics(
         *[-1.0 if share is None else share for share in momenta],
         *(n, m2.numel(), m1.numel(), DTYPES[saved.dtype], 0),
     )
-    check(_updating(_functions())(record))
+    check(_functions().aconite_meta_update_statistics(record))
     torch.autograd.graph.increment_version(buffers)
     return True
 
@@ -334,13 +333,6 @@ def _meta_call(
         *(pw1, pb1, pg1, po1, pm1, pv1, pw2, pb2, pg2, po2, pm2, pv2), eps1, eps2, scale, h, NORMS[norm], 0
     )
     return MetaCall(plan.address, record, pointers, plan.n, c, h), kept
-
-
-@functools.cache
-def _updating(functions: ctypes.CDLL) -> Callable[[bytes], int]:
-    function: Callable[[bytes], int] = functions.aconite_meta_update_statistics
-    function.argtypes = [ctypes.c_void_p]  # type: ignore[attr-defined]
-    return function
 
 
 def _functions() -> ctypes.CDLL:

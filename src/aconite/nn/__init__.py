@@ -16,5 +16,12 @@ from aconite.nn.initial import Init as Init
 from aconite.nn.initial import Match as Match
 from aconite.nn.matching import from_activation as from_activation
 from aconite.nn.meta import MetaAconC as MetaAconC
+from aconite.nn.norm_acon import BatchNormAconC1d as BatchNormAconC1d
+from aconite.nn.norm_acon import BatchNormAconC2d as BatchNormAconC2d
+from aconite.nn.norm_acon import BatchNormAconC3d as BatchNormAconC3d
+from aconite.nn.norm_acon import BatchNormMetaAconC1d as BatchNormMetaAconC1d
+from aconite.nn.norm_acon import BatchNormMetaAconC2d as BatchNormMetaAconC2d
+from aconite.nn.norm_acon import BatchNormMetaAconC3d as BatchNormMetaAconC3d
+from aconite.nn.norm_fusion import norm_activation as norm_activation
 from aconite.nn.squeeze import SqueezeExcite as SqueezeExcite
 from aconite.nn.squeeze import SqueezeExciteReLU as SqueezeExciteReLU

@@ -2,5 +2,9 @@
 
 from aconite.ops.family import acon as acon
 from aconite.ops.family import acon_c as acon_c
+from aconite.ops.library import plain as plain
 from aconite.ops.meta import meta_acon_c as meta_acon_c
 from aconite.ops.meta import meta_kernel_serves as meta_kernel_serves
+from aconite.ops.norm import batch_norm_acon_c as batch_norm_acon_c
+from aconite.ops.norm import batch_norm_meta_acon_c as batch_norm_meta_acon_c
+from aconite.ops.norm import norm_kernel_serves as norm_kernel_serves
