@@ -67,7 +67,7 @@ def test_nothing_heavy_comes_along(facts):
 
 def test_only_rooms_that_need_torch_alone(facts):
     rooms = {m.split(".")[1] for m in facts["new"] if m.startswith("aconite.")}
-    assert not rooms & {"cli", "lab", "report", "surgery", "bench", "integrations", "export"}
+    assert not rooms & {"cli", "lab", "report", "bench", "integrations", "export"}
 
 
 def test_no_device_is_started(facts):

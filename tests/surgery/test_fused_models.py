@@ -51,6 +51,9 @@ def step(model, x):
 
 def assert_same(model, fused, x):
     """The fused model is about as close to float64 as the unfused one; measured: up to 7 times its error, mostly 1."""
+    if any(isinstance(module, nn.ReLU) for module in model.modules()):
+        # A pre-activation of 1e-7 has either sign in float32, and ReLU's gradient jumps there.
+        model, fused, x = model.double(), fused.double(), x.double()
     truth = step(copy.deepcopy(model).double(), x.double())
     expected, found = step(model, x), step(fused, x)
     assert found.keys() == truth.keys()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["below_autograd", "define", "formula_needed", "plain"]
+__all__ = ["below_autograd", "define", "formula_needed", "observed", "plain"]
 
 # define/impl, not the custom_op decorator: 3 µs a call instead of more than the arithmetic of a small tensor.
 _LIBRARY = torch.library.Library("aconite", "DEF")  # type: ignore[no-untyped-call]
@@ -52,6 +52,11 @@ def formula_needed() -> bool:
     (torch 2.13, 2.14), so the formula in plain torch runs there.
     """
     return _functorch_level() is not None or torch.autograd.forward_ad._current_level >= 0
+
+
+def observed() -> bool:
+    """Whether a dispatch mode watches the operations, to count or to trace them: it should see those inside a layer."""
+    return bool(_dispatch_modes())
 
 
 def plain(*tensors: Tensor | None) -> bool:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aconite import kernels, reference
 from aconite.kernels import Generator, align, cpu
-from aconite.ops.library import below_autograd, define, formula_needed, plain
+from aconite.ops.library import below_autograd, define, formula_needed, observed, plain
 
 __all__ = ["meta_acon_c", "meta_kernel_serves"]
 
@@ -170,7 +170,7 @@ def meta_kernel_serves(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> b
     """Whether the one-operator path can run here and now."""
     if torch.compiler.is_compiling():
         return kernels.native_serves(x.device) and x.numel() != 0 and not torch.compiler.is_exporting()
-    if formula_needed() or x.numel() == 0:
+    if formula_needed() or observed() or x.numel() == 0:
         return False
     return kernels.supports_meta(x, p1, p2, channel_dim=channel_dim) is None
 

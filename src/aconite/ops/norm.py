@@ -18,7 +18,7 @@ from aconite import kernels, reference
 from aconite.kernels import Generator, align, norm
 from aconite.kernels.norm import Norm
 from aconite.ops.fused import Operator
-from aconite.ops.library import formula_needed
+from aconite.ops.library import formula_needed, observed
 
 __all__ = ["batch_norm_acon_c", "batch_norm_meta_acon_c", "norm_kernel_serves"]
 
@@ -182,7 +182,7 @@ def norm_kernel_serves(x: Tensor, *parameters: Tensor, meta: bool = False) -> bo
         if not kernels.native_serves(x.device) or x.numel() == 0 or torch.compiler.is_exporting():
             return False
         return not meta or x.is_contiguous() or x.movedim(1, -1).is_contiguous()
-    return not formula_needed() and norm.serves_norm(x, *parameters, meta=meta)
+    return not formula_needed() and not (meta and observed()) and norm.serves_norm(x, *parameters, meta=meta)
 
 
 def batch_norm_acon_c(
