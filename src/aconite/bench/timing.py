@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ def take_turns(
     fewest: int = 5,
     shortest: float = 2e-4,
 ) -> dict[str, list[float]]:
-    """Seconds per call of each contender, measured in rounds, each round in another order.
+    """Seconds per call of each contender, measured in rounds, each round in a new random order.
 
     Args:
         contenders: name → a call without arguments. Each is called a few times before the first round.
@@ -64,10 +65,12 @@ def take_turns(
         calls[name] = max(1, min(1000, int(shortest / max(once, 1e-9))))
     times: dict[str, list[float]] = {name: [] for name in names}
     end = time.perf_counter() + seconds
+    shuffle = random.Random(0)  # a fixed neighbour in front would leave its caches to the same contender every time
     for done in range(most):
         if done >= fewest and time.perf_counter() > end:
             break
-        for name in names[done % len(names) :] + names[: done % len(names)]:
+        shuffle.shuffle(names)
+        for name in names:
             times[name].append(_timed(contenders[name], calls[name]))
     return times
 
