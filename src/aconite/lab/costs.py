@@ -29,8 +29,8 @@ class Cost:
 def measure_costs(tasks: Mapping[str, Classification], baseline: str, batch: Batch, seconds: float) -> dict[str, Cost]:
     """The cost of each task at this training batch, all of them on the batch's device.
 
-    The tasks take turns, each round in a new random order, for about ``seconds`` (at least 5 rounds, at most 50), so that
-    what else the machine does falls on all of them. The tasks are trained by this: hand over ones made for it.
+    The tasks take turns, each round in a new random order, for about ``seconds`` (at least 5 rounds, at most 50), so
+    that what else the machine does falls on all of them. The tasks are trained by this: hand over ones made for it.
     """
     times = take_turns({name: _step(task, batch) for name, task in tasks.items()}, seconds=seconds, most=50)
     return {
