@@ -137,9 +137,19 @@ def acon_c(
     >>> acon_c(x, p1=1.2, p2=-0.8, beta=torch.ones(3))
     tensor([[0.5616, 0.0000, 0.9616]])
     """
-    _check_input(x)
-    reference.gate_function(gate)
-    return ops.acon_c(x, _parameter(p1, 1.0, x), _parameter(p2, 0.0, x), _parameter(beta, 1.0, x), channel_dim, gate)
+    # Questions asked here rather than in the functions that answer them: a call costs what a small tensor does.
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        _check_input(x)
+    if gate != "sigmoid":
+        reference.gate_function(gate)
+    return ops.acon_c(
+        x,
+        p1 if isinstance(p1, Tensor) else _parameter(p1, 1.0, x),
+        p2 if isinstance(p2, Tensor) else _parameter(p2, 0.0, x),
+        beta if isinstance(beta, Tensor) else _parameter(beta, 1.0, x),
+        channel_dim,
+        gate,
+    )
 
 
 def acon_c_derivative(x: Tensor, p1: Scalar, p2: Scalar, beta: Scalar = 1.0, *, channel_dim: int = 1) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aconite import functional, kernels, nn
 from aconite.errors import SettingsError, ShapeError
-from aconite.kernels import Generator, cpu
+from aconite.kernels import Generator, cpu_meta
 
 NORM_NAMES = ("g1", "o1", "g2", "o2", "m1", "v1", "m2", "v2")
 
@@ -90,8 +90,8 @@ def test_value_and_every_gradient(isa: str, norm: str, dtype: torch.dtype) -> No
         )
         gate = "hard" if hard else "sigmoid"
         gen = generator(w, norm, 1.5)
-        got_y, saved = cpu.meta_acon_c_forward(x, w["p1"], w["p2"], gen, channel_dim=channel_dim, gate=gate)
-        r = cpu.meta_acon_c_backward(grad, x, w["p1"], w["p2"], gen, saved, channel_dim=channel_dim, gate=gate)
+        got_y, saved = cpu_meta.meta_acon_c_forward(x, w["p1"], w["p2"], gen, channel_dim=channel_dim, gate=gate)
+        r = cpu_meta.meta_acon_c_backward(grad, x, w["p1"], w["p2"], gen, saved, channel_dim=channel_dim, gate=gate)
         got = {
             "x": r.x,
             "p1": r.p1,
@@ -126,7 +126,7 @@ def test_batch_statistics_come_back_for_the_running_ones() -> None:
     torch.manual_seed(1)
     x = torch.randn(8, 12, 5, 5)
     w = network(12, 16, "batch", True, torch.float32)
-    _, saved = cpu.meta_acon_c_forward(x, w["p1"], w["p2"], generator(w, "batch", 1.0))
+    _, saved = cpu_meta.meta_acon_c_forward(x, w["p1"], w["p2"], generator(w, "batch", 1.0))
     parts = kernels.split_saved(saved, 8, 12, 16)
     z1 = x.mean((2, 3)) @ w["w1"].t() + w["b1"]
     torch.testing.assert_close(parts.mean, x.mean((2, 3)))
@@ -137,9 +137,9 @@ def test_batch_statistics_come_back_for_the_running_ones() -> None:
 
 def test_reasons_of_refusal() -> None:
     x = torch.randn(3, 4, 5, 6)
-    assert cpu.supports_meta(x, torch.ones(4), torch.ones(4)) is None
-    assert "per channel" in str(cpu.supports_meta(x, torch.ones(3, 4), torch.ones(4)))
-    assert "outermost" in str(cpu.supports_meta(x, torch.ones(5), torch.ones(5), channel_dim=2))
+    assert cpu_meta.supports_meta(x, torch.ones(4), torch.ones(4)) is None
+    assert "per channel" in str(cpu_meta.supports_meta(x, torch.ones(3, 4), torch.ones(4)))
+    assert "outermost" in str(cpu_meta.supports_meta(x, torch.ones(5), torch.ones(5), channel_dim=2))
 
 
 def test_wrong_sizes_are_errors_that_say_what_fits() -> None:
@@ -147,11 +147,11 @@ def test_wrong_sizes_are_errors_that_say_what_fits() -> None:
     w = network(4, 16, "batch", True, torch.float32)
     good = generator(w, "batch", 1.0)
     with pytest.raises(ShapeError, match=r"expected fc1_weight \(16, 4\)"):
-        cpu.meta_acon_c_forward(x, w["p1"], w["p2"], good._replace(fc2_bias=torch.ones(5)))
+        cpu_meta.meta_acon_c_forward(x, w["p1"], w["p2"], good._replace(fc2_bias=torch.ones(5)))
     with pytest.raises(SettingsError, match="bn1_mean"):
-        cpu.meta_acon_c_forward(x, w["p1"], w["p2"], good._replace(norm="running", bn1_mean=None))
+        cpu_meta.meta_acon_c_forward(x, w["p1"], w["p2"], good._replace(norm="running", bn1_mean=None))
     with pytest.raises(ShapeError, match="saved has 3"):
-        cpu.meta_acon_c_backward(x, x, w["p1"], w["p2"], good, torch.ones(3))
+        cpu_meta.meta_acon_c_backward(x, x, w["p1"], w["p2"], good, torch.ones(3))
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.3, None])
@@ -160,7 +160,7 @@ def test_running_statistics_move_as_batch_norm_moves_them(momentum: float | None
     torch.manual_seed(2)
     x = torch.randn(8, 12, 5, 5, dtype=dtype)
     w = network(12, 16, "batch", True, dtype)
-    _, saved = cpu.meta_acon_c_forward(x, w["p1"], w["p2"], generator(w, "batch", 1.0))
+    _, saved = cpu_meta.meta_acon_c_forward(x, w["p1"], w["p2"], generator(w, "batch", 1.0))
     parts = kernels.split_saved(saved, 8, 12, 16)
     z1, z2 = parts.fc1, parts.fc2
     truth = [torch.nn.BatchNorm1d(width, momentum=momentum, dtype=dtype) for width in (16, 12)]
@@ -172,13 +172,13 @@ def test_running_statistics_move_as_batch_norm_moves_them(momentum: float | None
             [norm.get_buffer(name) for norm in ours] for name in ("running_mean", "running_var", "num_batches_tracked")
         )
         before = [t._version for t in (*means, *variances, *steps)]
-        assert cpu.meta_update_statistics(saved, 8, means, variances, steps, (momentum, momentum))
+        assert cpu_meta.meta_update_statistics(saved, 8, means, variances, steps, (momentum, momentum))
         assert all(t._version > v for t, v in zip((*means, *variances, *steps), before, strict=True))
     for one, other in zip(truth, ours, strict=True):
         for (name, want), have in zip(one.named_buffers(), other.buffers(), strict=True):
             torch.testing.assert_close(have, want, msg=name)
     halves = [norm.half().get_buffer("running_mean") for norm in ours]
-    assert not cpu.meta_update_statistics(saved, 8, halves, variances, steps, (momentum, momentum))
+    assert not cpu_meta.meta_update_statistics(saved, 8, halves, variances, steps, (momentum, momentum))
 
 
 @pytest.mark.parametrize("norm", ["batch", None])
@@ -216,7 +216,7 @@ def test_what_was_served_once_is_still_looked_at() -> None:
         pass
 
     x, p = torch.randn(3, 4, 5, 6), torch.ones(4)
-    assert cpu.supports_meta(x, p, p) is None
-    assert "Own" in str(cpu.supports_meta(x.as_subclass(Own), p, p))
-    assert "meta" in str(cpu.supports_meta(x, p.to("meta"), p))
-    assert "dense" in str(cpu.supports_meta(x.to_sparse(), p, p))
+    assert cpu_meta.supports_meta(x, p, p) is None
+    assert "Own" in str(cpu_meta.supports_meta(x.as_subclass(Own), p, p))
+    assert "meta" in str(cpu_meta.supports_meta(x, p.to("meta"), p))
+    assert "dense" in str(cpu_meta.supports_meta(x.to_sparse(), p, p))

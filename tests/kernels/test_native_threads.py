@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aconite.kernels import Generator, cpu
+from aconite.kernels import Generator, cpu, cpu_meta
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def everything(x: Tensor) -> list[Tensor]:
     p = [torch.randn(c) for _ in range(3)]
     grad = torch.randn(x.shape).to(x.dtype)
     gen = Generator(torch.randn(16, c), torch.randn(c, 16), norm="batch" if n > 1 else "none")
-    y, saved = cpu.meta_acon_c_forward(x, p[0], p[1], gen)
+    y, saved = cpu_meta.meta_acon_c_forward(x, p[0], p[1], gen)
     results = [cpu.acon_c_forward(x, *p), *cpu.acon_c_backward(grad, x, *p), y, saved]
     results += cpu.smooth_maximum_backward(grad, x, grad, p[2])
-    results += cpu.meta_acon_c_backward(grad, x, p[0], p[1], gen, saved)
+    results += cpu_meta.meta_acon_c_backward(grad, x, p[0], p[1], gen, saved)
     return [one for one in results if one is not None]
 
 

@@ -12,9 +12,10 @@ from aconite.kernels._generator import split_saved as split_saved
 from aconite.kernels.alignment import Scalar as Scalar
 from aconite.kernels.alignment import align as align
 from aconite.kernels.alignment import channel_index as channel_index
-from aconite.kernels.cpu import meta_acon_c_backward as meta_acon_c_backward
-from aconite.kernels.cpu import meta_acon_c_forward as meta_acon_c_forward
-from aconite.kernels.cpu import supports_meta as supports_meta
+from aconite.kernels.cpu_meta import meta_acon_c_backward as meta_acon_c_backward
+from aconite.kernels.cpu_meta import meta_acon_c_forward as meta_acon_c_forward
+from aconite.kernels.cpu_meta import supports_meta as supports_meta
+from aconite.kernels.dispatch import Call as Call
 from aconite.kernels.dispatch import acon_backward as acon_backward
 from aconite.kernels.dispatch import acon_c_backward as acon_c_backward
 from aconite.kernels.dispatch import acon_c_forward as acon_c_forward

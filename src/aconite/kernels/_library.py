@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ABI_VERSION", "Library", "load"]
+__all__ = ["ABI_VERSION", "Library", "functions", "load"]
 
 ABI_VERSION = 1
 OVERRIDE = "ACONITE_LIBRARY"
@@ -109,3 +109,10 @@ def load() -> Library:
         )
     except (OSError, AttributeError) as error:
         return Library(path=path, reason=f"{path} cannot be loaded: {error}")
+
+
+def functions() -> ctypes.CDLL:
+    """The loaded library, for those who hold a plan: it exists only where the library does."""
+    found = load().functions
+    assert found is not None
+    return found

@@ -15,11 +15,11 @@ from aconite.errors import KernelUnavailableError
 from aconite.kernels import composite, cpu
 from aconite.kernels._library import load
 from aconite.kernels.alignment import Scalar, align
+from aconite.kernels.cpu import Call
 
-__all__ = ["acon_backward", "acon_c_backward", "acon_c_forward", "acon_forward", "native_serves"]
+__all__ = ["Call", "acon_backward", "acon_c_backward", "acon_c_forward", "acon_forward", "native_serves"]
 
 DEFAULTS = {"p1": 1.0, "p2": 0.0, "beta": 1.0}
-Parameters = Sequence[Tensor | None]
 
 
 def _native() -> bool:
@@ -41,10 +41,6 @@ def _constant(value: float, dtype: torch.dtype) -> Tensor:
         return torch.tensor(value, dtype=torch.promote_types(dtype, torch.float32))
 
 
-def _tensors(x: Tensor, **parameters: Tensor | None) -> list[Tensor]:
-    return [_constant(DEFAULTS[name], x.dtype) if p is None else p for name, p in parameters.items()]
-
-
 def _aligned(x: Tensor, channel_dim: int, **parameters: Tensor | None) -> list[Scalar]:
     return [DEFAULTS[name] if p is None else align(p, x, channel_dim, name) for name, p in parameters.items()]
 
@@ -55,18 +51,22 @@ def _shaped(found: Sequence[Tensor], *tensors: Tensor | None) -> list[Tensor | N
 
 def acon_c_forward(
     x: Tensor, p1: Tensor | None, p2: Tensor | None, beta: Tensor | None, channel_dim: int, gate: str
-) -> Tensor:
-    """y = (p1 − p2)x·σ(β(p1 − p2)x) + p2·x."""
-    if native_serves(x.device):
+) -> tuple[Tensor, Call | None]:
+    """y = (p1 − p2)x·σ(β(p1 − p2)x) + p2·x, and what the backward call may use again."""
+    if x.is_cpu and _native():
+        q1 = _constant(1.0, x.dtype) if p1 is None else p1
+        q2 = _constant(0.0, x.dtype) if p2 is None else p2
+        q3 = _constant(1.0, x.dtype) if beta is None else beta
         try:
-            return cpu.acon_c_forward(x, *_tensors(x, p1=p1, p2=p2, beta=beta), channel_dim=channel_dim, gate=gate)
+            return cpu.acon_c_call(x, q1, q2, q3, channel_dim, gate)
         except KernelUnavailableError:  # a per-pixel parameter, an unusual dtype
             pass
     a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
-    return composite.acon_c_forward(x, a, b, c, gate)
+    return composite.acon_c_forward(x, a, b, c, gate), None
 
 
 def acon_c_backward(
+    call: Call | None,
     grad: Tensor,
     x: Tensor,
     p1: Tensor | None,
@@ -74,38 +74,53 @@ def acon_c_backward(
     beta: Tensor | None,
     channel_dim: int,
     gate: str,
-    needs: Sequence[bool],
+    needs: tuple[bool, ...],
 ) -> Sequence[Tensor | None]:
     """Gradients of x, p1, p2, beta; None, or anything, where none is needed."""
-    if native_serves(x.device):
+    if x.is_cpu and _native():
+        q1 = _constant(1.0, x.dtype) if p1 is None else p1
+        q2 = _constant(0.0, x.dtype) if p2 is None else p2
+        q3 = _constant(1.0, x.dtype) if beta is None else beta
         try:
-            tensors = _tensors(x, p1=p1, p2=p2, beta=beta)
-            wanted = (needs[0], needs[1], needs[2], needs[3])
-            return cpu.acon_c_backward(grad, x, *tensors, channel_dim=channel_dim, gate=gate, needs=wanted)
+            return cpu.acon_c_backward(
+                grad, x, q1, q2, q3, channel_dim=channel_dim, gate=gate, needs=needs, call=call
+            )
         except KernelUnavailableError:
             pass
     a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
     return _shaped(composite.acon_c_backward(grad, x, a, b, c, gate), x, p1, p2, beta)
 
 
-def acon_forward(a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str) -> Tensor:
-    """y = (a − b)·σ(β(a − b)) + b."""
-    if native_serves(a.device):
+def acon_forward(
+    a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str
+) -> tuple[Tensor, Call | None]:
+    """y = (a − b)·σ(β(a − b)) + b, and what the backward call may use again."""
+    if a.is_cpu and _native():
+        q = _constant(1.0, a.dtype) if beta is None else beta
         try:
-            return cpu.smooth_maximum_forward(a, b, *_tensors(a, beta=beta), channel_dim=channel_dim, gate=gate)
+            return cpu.smooth_maximum_call(a, b, q, channel_dim, gate)
         except KernelUnavailableError:
             pass
-    return composite.acon_forward(a, b, _aligned(a, channel_dim, beta=beta)[0], gate)
+    return composite.acon_forward(a, b, _aligned(a, channel_dim, beta=beta)[0], gate), None
 
 
 def acon_backward(
-    grad: Tensor, a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str, needs: Sequence[bool]
+    call: Call | None,
+    grad: Tensor,
+    a: Tensor,
+    b: Tensor,
+    beta: Tensor | None,
+    channel_dim: int,
+    gate: str,
+    needs: tuple[bool, ...],
 ) -> Sequence[Tensor | None]:
     """Gradients of a, b, beta; None, or anything, where none is needed."""
-    if native_serves(a.device):
+    if a.is_cpu and _native():
+        q = _constant(1.0, a.dtype) if beta is None else beta
         try:
-            tensors, wanted = _tensors(a, beta=beta), (needs[0], needs[1], needs[2])
-            return cpu.smooth_maximum_backward(grad, a, b, *tensors, channel_dim=channel_dim, gate=gate, needs=wanted)
+            return cpu.smooth_maximum_backward(
+                grad, a, b, q, channel_dim=channel_dim, gate=gate, needs=needs, call=call
+            )
         except KernelUnavailableError:
             pass
     found = composite.acon_backward(grad, a, b, _aligned(a, channel_dim, beta=beta)[0], gate)

@@ -13,7 +13,8 @@ from ..errors import KernelUnavailableError, SettingsError, ShapeError
 from ._generator import Generator
 from ._library import load
 from ._plan import ARITHMETIC, DTYPES, KEPT, Plan, check, refusal
-from .cpu import _arithmetic, _like, _meta_call, _planned
+from ._pointers import arithmetic, like, planned
+from .cpu_meta import meta_call
 
 __all__ = [
     "ACTIVATIONS",
@@ -131,7 +132,7 @@ def _record(norm: Norm, c: int, dtype: torch.dtype, activation: str, batch: bool
             raise ShapeError(f"a norm of {c} channels has a tensor of shape {tuple(tensor.shape)}; expected ({c},)")
         if not tensor.is_cpu:
             raise KernelUnavailableError(f"the native kernels run on the CPU, not on {tensor.device}")
-        (converted,) = _arithmetic(dtype, tensor)
+        (converted,) = arithmetic(dtype, tensor)
         kept.append(converted)
         pointers.append(converted.data_ptr())
     return _RECORD.pack(*pointers, norm.eps, 1 if batch else 2, ACTIVATIONS[activation]), kept
@@ -140,7 +141,7 @@ def _record(norm: Norm, c: int, dtype: torch.dtype, activation: str, batch: bool
 def _view(x: Tensor, parameters: tuple[Tensor, ...], gate: str, meta: bool = False) -> tuple[Tensor, Plan]:
     if x.ndim < 2 or x.numel() == 0:
         raise KernelUnavailableError(str(supports_norm(x)))
-    return _planned(x, parameters, 1, gate, meta=meta)
+    return planned(x, parameters, 1, gate, meta=meta)
 
 
 def batch_norm_forward(
@@ -151,7 +152,7 @@ def batch_norm_forward(
     p1, p2 and beta, scalar or per channel, are those of ACON-C; "identity" and "relu" do not read them.
     """
     x, plan = _view(x, (p1, p2, beta), gate)
-    p1, p2, beta = _arithmetic(x.dtype, p1, p2, beta)
+    p1, p2, beta = arithmetic(x.dtype, p1, p2, beta)
     record, kept = _record(norm, x.shape[1], x.dtype, activation, norm.mean is None)
     y = torch.empty_like(x)
     statistics = torch.empty((2, x.shape[1]), dtype=torch.float64)
@@ -181,9 +182,9 @@ def batch_norm_backward(
     """All gradients; `batch` says whether the statistics were the batch's own."""
     x, plan = _view(x, (p1, p2, beta), gate)
     c = x.shape[1]
-    p1, p2, beta = _arithmetic(x.dtype, p1, p2, beta)
+    p1, p2, beta = arithmetic(x.dtype, p1, p2, beta)
     record, kept = _record(norm._replace(mean=None, var=None), c, x.dtype, activation, batch)
-    grad = _like(grad, x)
+    grad = like(grad, x)
     dx = torch.empty_like(x)
     gradients = torch.empty((5, c), dtype=p1.dtype)
     check(
@@ -204,7 +205,7 @@ def batch_norm_meta_forward(
     The last result holds N·C numbers, and then what `split_saved` names.
     """
     x, plan = _view(x, (p1, p2), gate, True)
-    call, copies = _meta_call(plan, x.dtype, p1, p2, generator)
+    call, copies = meta_call(plan, x.dtype, p1, p2, generator)
     record, kept = _record(norm, plan.c, x.dtype, "acon_c", norm.mean is None)
     y = torch.empty_like(x)
     statistics = torch.empty((2, plan.c), dtype=torch.float64)
@@ -234,13 +235,13 @@ def batch_norm_meta_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, weight, bias, p1, p2 and the generator's first eight, absent ones included."""
     x, plan = _view(x, (p1, p2), gate, True)
-    call, copies = _meta_call(plan, x.dtype, p1, p2, generator)
+    call, copies = meta_call(plan, x.dtype, p1, p2, generator)
     record, kept = _record(norm._replace(mean=None, var=None), plan.c, x.dtype, "acon_c", batch)
     c, h, want = plan.c, call.h, ARITHMETIC[x.dtype]
     expected = meta_saved_size(plan.n, c, h)
     if saved.numel() != expected or saved.dtype is not want or not saved.is_contiguous():
         raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {want}")
-    grad = _like(grad, x)
+    grad = like(grad, x)
     dx = torch.empty_like(x)
     gradients = torch.empty(2 * h * c + 7 * c + 3 * h, dtype=want)
     check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aconite.kernels import Generator, cpu, split_saved
+from aconite.kernels import Generator, cpu_meta, split_saved
 from aconite.ops.library import plain
 
 __all__ = ["generator_record", "update_statistics"]
@@ -60,7 +60,7 @@ def update_statistics(bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, saved: Tensor, s
     if (
         not torch.compiler.is_compiling()
         and plain(saved, m1, v1, steps1, m2, v2, steps2)
-        and cpu.meta_update_statistics(
+        and cpu_meta.meta_update_statistics(
             saved, samples, (m1, m2), (v1, v2), (steps1, steps2), (bn1.momentum, bn2.momentum)
         )
     ):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aconite import kernels, reference
-from aconite.kernels import Generator, align, cpu
+from aconite.kernels import Generator, align, cpu_meta
 from aconite.ops.library import below_autograd, define, formula_needed, observed, plain
 
 __all__ = ["meta_acon_c", "meta_kernel_serves"]
@@ -98,7 +98,7 @@ class _Rule(torch.autograd.Function):
         tensors = arguments[: _COUNT + 4]
         if plain(*tensors):
             x, p1, p2 = arguments[:3]
-            y, saved, ctx.call = cpu.meta_forward(x, p1, p2, arguments[3:-2], *arguments[-2:])
+            y, saved, ctx.call = cpu_meta.meta_forward(x, p1, p2, arguments[3:-2], *arguments[-2:])
         else:
             ctx.call = None
             with below_autograd():
@@ -119,7 +119,7 @@ class _Rule(torch.autograd.Function):
         found: Sequence[Tensor | None]
         if not torch.is_grad_enabled() and plain(grad, *tensors):
             x, p1, p2, *weights = tensors
-            found = cpu.meta_backward(ctx.call, grad, saved, x, p1, p2, (*weights, *options[:-2]), *options[-2:])
+            found = cpu_meta.meta_backward(ctx.call, grad, saved, x, p1, p2, (*weights, *options[:-2]), *options[-2:])
         else:
             found = _backward_op(grad, saved, *tensors, *options)
         # No call of `to` where nothing changes: eleven of them cost as much as the kernel on a small tensor.

@@ -1,8 +1,7 @@
 """One torch operator per pointwise member of the family: schema, kernel or formula, fake and autograd on one screen.
 
 An operator takes its tensors, then ``channel_dim`` and ``gate``. Its backward is an operator as well, so that a
-compiled graph
-holds both; the gradient's own gradient goes through the closed formula in plain torch. None stands for a parameter's
+compiled graph holds both; the gradient's own gradient goes through the closed formula in plain torch. None stands for a parameter's
 constant.
 """
 
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aconite.kernels import align, native_serves
+from aconite.kernels import Call, align, native_serves
 from aconite.ops.library import below_autograd, define, formula_needed, plain
 
 __all__ = ["Pointwise"]
@@ -33,8 +32,8 @@ class Pointwise:
         parameters: name → the constant that None stands for.
         formula: the equation over aligned tensors (`aconite.reference`).
         gradient: its closed-form gradient.
-        forward: the kernel (`aconite.kernels`).
-        backward: the kernel of its gradient.
+        forward: the kernel (`aconite.kernels`): the result, and what the backward kernel may use again.
+        backward: the kernel of its gradient, which takes that first.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Pointwise:
     parameters: dict[str, float]
     formula: Callable[..., Tensor]
     gradient: Callable[..., Sequence[Tensor]]
-    forward: Callable[..., Tensor]
+    forward: Callable[..., tuple[Tensor, Call | None]]
     backward: Callable[..., Sequence[Tensor | None]]
 
     def register(self) -> Callable[..., Tensor]:
@@ -61,19 +60,21 @@ class Pointwise:
                 ctx.save_for_backward(*tensors)
                 ctx.options = channel_dim, gate
                 if plain(*tensors):
-                    return self.forward(*arguments)
+                    y, ctx.call = self.forward(*arguments)
+                    return y
+                ctx.call = None
                 with below_autograd():
                     result: Tensor = forward_op(*arguments)
                     return result
 
             @staticmethod
             def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-                tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:count]
+                tensors, needs = ctx.saved_tensors, ctx.needs_input_grad
                 if not torch.is_grad_enabled() and plain(grad, *tensors):
                     # Autograd itself drops what is not needed and turns a gradient into its tensor's dtype.
-                    return (*self.backward(grad, *tensors, *ctx.options, needs), None, None)
-                found = backward_op(grad, *tensors, *ctx.options, needs)
-                return (*(g if n else None for g, n in zip(found, needs, strict=True)), None, None)
+                    return (*self.backward(ctx.call, grad, *tensors, *ctx.options, needs), None, None)
+                found = backward_op(grad, *tensors, *ctx.options, needs[:count])
+                return (*(g if n else None for g, n in zip(found, needs, strict=False)), None, None)
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:
             *tensors, channel_dim, gate, needs = arguments
@@ -89,7 +90,7 @@ class Pointwise:
 
         forward_op = define(
             f"{self.name}({arguments}, {options}) -> Tensor",
-            kernel=self.forward,
+            kernel=lambda *arguments: self.forward(*arguments)[0],
             autograd=Rule.apply,
             fake=lambda first, *_: torch.empty_like(first),
         )
@@ -103,7 +104,8 @@ class Pointwise:
         def run(*arguments: Any) -> Tensor:
             if torch.compiler.is_compiling():
                 # Opaque in a compiled graph where a kernel beats what the compiler makes of the formula; an exported
-                # graph is for # machines that do not have this package.
+                # graph is for
+                # machines that do not have this package.
                 if native_serves(arguments[0].device) and not torch.compiler.is_exporting():
                     compiled: Tensor = forward_op(*arguments)
                     return compiled
@@ -128,7 +130,7 @@ class Pointwise:
 
     def _backward(self, grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         *tensors, _, _, needs = arguments
-        found = self.backward(grad, *arguments)
+        found = self.backward(None, grad, *arguments)
         return self._complete([g if n else None for g, n in zip(found, needs, strict=True)], tensors)
 
     def _formula_gradient(
