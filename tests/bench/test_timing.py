@@ -1,3 +1,6 @@
+import platform
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +16,9 @@ def test_every_contender_is_called_once_a_round_in_changing_order():
     contenders = {name: lambda name=name: called.append(name) for name in "abc"}
     times = take_turns(contenders, seconds=0, fewest=20, shortest=0)
     assert {name: len(values) for name, values in times.items()} == {"a": 20, "b": 20, "c": 20}
-    rounds = ["".join(called[i : i + 3]) for i in range(len(called) - 60, len(called), 3)]
+    turns = called[-120:]
+    assert turns[::2] == turns[1::2]  # each turn's first call is not timed
+    rounds = ["".join(turns[i : i + 6 : 2]) for i in range(0, 120, 6)]
     assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
     assert len(set(rounds)) > 2
 
@@ -21,6 +26,12 @@ def test_every_contender_is_called_once_a_round_in_changing_order():
 def test_a_call_is_timed_in_seconds():
     times = take_turns({"sleep": lambda: time.sleep(0.002)}, seconds=0, fewest=3)
     assert all(0.002 <= value < 1 for value in times["sleep"])
+
+
+def test_freed_memory_is_kept_where_the_allocator_knows_how():
+    script = "from aconite.bench import keep_freed_memory; import sys; sys.exit(not keep_freed_memory())"
+    expected = 0 if platform.libc_ver()[0] == "glibc" else 1
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == expected
 
 
 def test_ratios_compare_within_a_round():

@@ -6,6 +6,7 @@ from aconite.bench.activations import cases as cases
 from aconite.bench.activations import measure as measure
 from aconite.bench.memory import saved_bytes as saved_bytes
 from aconite.bench.timing import Quantiles as Quantiles
+from aconite.bench.timing import keep_freed_memory as keep_freed_memory
 from aconite.bench.timing import quantiles as quantiles
 from aconite.bench.timing import ratios as ratios
 from aconite.bench.timing import take_turns as take_turns

@@ -98,9 +98,7 @@ def acon_c_backward(
     return dx, dp1, dp2, dbeta
 
 
-def smooth_maximum_call(
-    a: Tensor, b: Tensor, beta: Tensor, channel_dim: int, gate: str
-) -> tuple[Tensor, Call | None]:
+def smooth_maximum_call(a: Tensor, b: Tensor, beta: Tensor, channel_dim: int, gate: str) -> tuple[Tensor, Call | None]:
     """`smooth_maximum_forward`, and what `smooth_maximum_backward` may use again; None where a tensor was copied."""
     s, plan = planned(a, (beta,), channel_dim, gate)
     t, q = like(b, s), one(beta, ARITHMETIC[s.dtype])

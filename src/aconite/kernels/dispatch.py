@@ -82,18 +82,14 @@ def acon_c_backward(
         q2 = _constant(0.0, x.dtype) if p2 is None else p2
         q3 = _constant(1.0, x.dtype) if beta is None else beta
         try:
-            return cpu.acon_c_backward(
-                grad, x, q1, q2, q3, channel_dim=channel_dim, gate=gate, needs=needs, call=call
-            )
+            return cpu.acon_c_backward(grad, x, q1, q2, q3, channel_dim=channel_dim, gate=gate, needs=needs, call=call)
         except KernelUnavailableError:
             pass
     a, b, c = _aligned(x, channel_dim, p1=p1, p2=p2, beta=beta)
     return _shaped(composite.acon_c_backward(grad, x, a, b, c, gate), x, p1, p2, beta)
 
 
-def acon_forward(
-    a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str
-) -> tuple[Tensor, Call | None]:
+def acon_forward(a: Tensor, b: Tensor, beta: Tensor | None, channel_dim: int, gate: str) -> tuple[Tensor, Call | None]:
     """y = (a − b)·σ(β(a − b)) + b, and what the backward call may use again."""
     if a.is_cpu and _native():
         q = _constant(1.0, a.dtype) if beta is None else beta

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aconite.kernels.norm import NormCall, places
 from aconite.ops.library import below_autograd, define, plain
 
 __all__ = ["Operator"]
@@ -26,6 +27,7 @@ class Operator:
         saved: how many vectors the forward returns beside y.
         forward: the kernel: arguments → (y, *saved).
         backward: the kernel of its gradient: (grad, saved, batch, arguments) → a gradient for each differentiable one.
+        bind: arguments → the kernel's call, for plain tensors in the order of its own; None where x has to be copied.
         formula: the same in plain torch, with the statistics of a frozen norm (or None), for second derivatives.
         sizes: arguments → numbers in each saved vector, and its dtype.
     """
@@ -37,11 +39,15 @@ class Operator:
     saved: int
     forward: Callable[..., tuple[Tensor, ...]]
     backward: Callable[..., Sequence[Tensor]]
+    bind: Callable[..., NormCall | None]
     formula: Callable[..., Tensor]
     sizes: Callable[..., list[tuple[Any, torch.dtype]]]
 
     def register(self) -> Callable[..., tuple[Tensor, ...]]:
-        """Define the operator and return the function that runs it."""
+        """Define the operator and return the function that runs it.
+
+        Its first argument is a call that was bound to these arguments before, or None.
+        """
         count, constants = len(self.differentiable), len(self.constant)
         tensors_end = count + constants
         arguments = ", ".join([*self.differentiable, *self.constant]) + f", {self.options}"
@@ -52,10 +58,13 @@ class Operator:
             """x is the only tensor of its size that is kept."""
 
             @staticmethod
-            def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+            def forward(ctx: Any, call: NormCall | None, *arguments: Any) -> tuple[Tensor, ...]:
                 tensors = arguments[:tensors_end]
-                if plain(*tensors):
-                    y, *saved = self.forward(*arguments)
+                if call is None and plain(*tensors):
+                    call = self.bind(*arguments)
+                ctx.call = call
+                if call is not None:
+                    y, *saved = call.forward(arguments[0])
                 else:
                     with below_autograd():
                         y, *saved = forward_op(*arguments)
@@ -71,15 +80,18 @@ class Operator:
                 needs = ctx.needs_input_grad
                 if grad is None:
                     return (None,) * len(needs)
-                held = ctx.saved_tensors
-                batch, options = ctx.rest
-                tensors = held[self.saved :]
-                direct = not torch.is_grad_enabled() and plain(grad, *held)
-                found = (self._backward if direct else backward_op)(
-                    grad, *held[: self.saved], batch, *tensors, *options
-                )
-                gradients = (g if n else None for g, n in zip(found, needs, strict=False))
-                return (*gradients, *(None,) * (len(needs) - count))
+                held, call = ctx.saved_tensors, ctx.call
+                saved, tensors = held[: self.saved], held[self.saved :]
+                direct = call is not None and not torch.is_grad_enabled() and plain(grad, *held)
+                # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
+                if direct and call.places == places(tensors[1:]) and call.strides == tensors[0].stride():
+                    every = call.backward(grad, tensors[0], *saved)
+                    gradients = (None if t is None else g for g, t in zip(every, tensors, strict=False))
+                else:
+                    batch, options = ctx.rest
+                    found = backward_op(grad, *saved, batch, *tensors, *options)
+                    gradients = (g if n else None for g, n in zip(found, needs[1:], strict=False))
+                return (None, *gradients, *(None,) * (len(needs) - count - 1))
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:
             differentiable = arguments[self.saved + 1 :][:count]
@@ -99,7 +111,7 @@ class Operator:
         forward_op = define(
             f"{self.name}({arguments}) -> ({', '.join(['Tensor'] * (1 + self.saved))})",
             kernel=self.forward,
-            autograd=Rule.apply,
+            autograd=lambda *arguments: Rule.apply(None, *arguments),
             fake=fake,
             device="CPU",
         )
@@ -111,9 +123,11 @@ class Operator:
             device="CPU",
         )
 
-        def run(*arguments: Any) -> tuple[Tensor, ...]:
-            function = forward_op if torch.compiler.is_compiling() else Rule.apply
-            result: tuple[Tensor, ...] = function(*arguments)
+        def run(call: NormCall | None, *arguments: Any) -> tuple[Tensor, ...]:
+            if call is not None and not torch.is_grad_enabled():
+                return call.forward(arguments[0])
+            compiling = torch.compiler.is_compiling()
+            result: tuple[Tensor, ...] = forward_op(*arguments) if compiling else Rule.apply(call, *arguments)
             return result
 
         return run

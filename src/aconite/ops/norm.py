@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aconite import kernels, reference
+from aconite.errors import KernelUnavailableError
 from aconite.kernels import Generator, align, norm
-from aconite.kernels.norm import Norm
+from aconite.kernels.norm import Norm, NormCall, NormMetaCall
 from aconite.ops.fused import Operator
 from aconite.ops.library import formula_needed, observed
 
-__all__ = ["batch_norm_acon_c", "batch_norm_meta_acon_c", "norm_kernel_serves"]
+__all__ = ["batch_norm_acon_c", "batch_norm_meta_acon_c", "bound_norm", "bound_norm_meta", "norm_kernel_serves"]
 
 _CONSTANTS = {
     (value, dtype): torch.tensor(value, dtype=dtype) for value in (0.0, 1.0) for dtype in (torch.float32, torch.float64)
@@ -56,6 +57,20 @@ def _forward(
     activation, gate = how
     slopes = _constant(1.0, p1, x), _constant(0.0, p2, x), _constant(1.0, beta, x)
     return norm.batch_norm_forward(x, Norm(weight, bias, mean, var, eps), *slopes, activation=activation, gate=gate)
+
+
+def _bind(
+    x: Tensor, weight: Any, bias: Any, p1: Any, p2: Any, beta: Any, mean: Any, var: Any, eps: float, *how: str
+) -> NormCall | None:
+    activation, gate = how
+    if any(p is not None and p.shape != x.shape[1:2] for p in (p1, p2, beta)):
+        return None  # whose gradient is the sum over the channels
+    slopes = _constant(1.0, p1, x), _constant(0.0, p2, x), _constant(1.0, beta, x)
+    reads = weight, bias, p1, p2, beta
+    try:
+        return NormCall(x, Norm(weight, bias, mean, var, eps), slopes, activation=activation, gate=gate, reads=reads)
+    except KernelUnavailableError:
+        return None
 
 
 def _backward(
@@ -99,6 +114,7 @@ _batch_norm_acon_c = Operator(
     saved=1,
     forward=_forward,
     backward=_backward,
+    bind=_bind,
     formula=_formula,
     sizes=lambda x, *_: [((2, x.shape[1]), torch.float64)],
 ).register()
@@ -119,6 +135,25 @@ def _meta_forward(*arguments: Any) -> tuple[Tensor, ...]:
     return norm.batch_norm_meta_forward(
         x, Norm(weight, bias, mean, var, options[1]), p1, p2, generator, gate=options[-1]
     )
+
+
+def _meta_bind(*arguments: Any) -> NormMetaCall | None:
+    x, weight, bias, p1, p2 = arguments[:5]
+    mean, var, *buffers = arguments[13:19]
+    options = arguments[19:]
+    if p1.shape != x.shape[1:2] or p2.shape != x.shape[1:2]:
+        return None
+    try:
+        return NormMetaCall(
+            x,
+            Norm(weight, bias, mean, var, options[1]),
+            (p1, p2),
+            _generator(arguments[5:13], buffers, options),
+            gate=options[-1],
+            reads=(*arguments[1:13], *buffers),
+        )
+    except KernelUnavailableError:
+        return None
 
 
 def _meta_backward(grad: Tensor, saved: Sequence[Tensor], batch: bool, *arguments: Any) -> Sequence[Tensor]:
@@ -169,6 +204,7 @@ _batch_norm_meta_acon_c = Operator(
     saved=2,
     forward=_meta_forward,
     backward=_meta_backward,
+    bind=_meta_bind,
     formula=_meta_formula,
     sizes=_meta_sizes,
 ).register()
@@ -185,6 +221,30 @@ def norm_kernel_serves(x: Tensor, *parameters: Tensor, meta: bool = False) -> bo
     return not formula_needed() and not (meta and observed()) and norm.serves_norm(x, *parameters, meta=meta)
 
 
+def bound_norm(x: Tensor, given: Norm, *behind: Any) -> NormCall | None:
+    """The call of `batch_norm_acon_c` on these arguments; None where it has to go through the operator."""
+    return _bind(*_arguments(x, given, *behind))
+
+
+def bound_norm_meta(x: Tensor, given: Norm, *behind: Any) -> NormMetaCall | None:
+    """The call of `batch_norm_meta_acon_c` on these arguments; None where it has to go through the operator."""
+    return _meta_bind(*_meta_arguments(x, given, *behind))
+
+
+def _arguments(x: Tensor, given: Norm, *behind: Any) -> tuple[Any, ...]:
+    activation, gate, p1, p2, beta = behind
+    weight, bias, mean, var, eps = given
+    return x, weight, bias, p1, p2, beta, mean, var, eps, activation, gate
+
+
+def _meta_arguments(x: Tensor, given: Norm, *behind: Any) -> tuple[Any, ...]:
+    p1, p2, generator, gate = behind
+    weight, bias, mean, var, eps = given
+    *tensors, kind, eps1, eps2, scale = generator
+    differentiable = x, weight, bias, p1, p2, *tensors[:8]
+    return (*differentiable, mean, var, *tensors[8:], kind, eps, eps1, eps2, scale, gate)
+
+
 def batch_norm_acon_c(
     x: Tensor,
     given: Norm,
@@ -194,23 +254,29 @@ def batch_norm_acon_c(
     *,
     activation: str = "acon_c",
     gate: str = "sigmoid",
+    call: NormCall | None = None,
 ) -> tuple[Tensor, Tensor]:
     """activation(batch_norm(x)) and the statistics used; None for p1, p2, beta stands for 1, 0, 1 (together SiLU).
 
-    Activations: ``"acon_c"``, ``"relu"``, ``"identity"``.
+    Activations: ``"acon_c"``, ``"relu"``, ``"identity"``. ``call`` is what `bound_norm` gave for the same arguments.
     """
-    weight, bias, mean, var, eps = given
-    y, statistics = _batch_norm_acon_c(x, weight, bias, p1, p2, beta, mean, var, eps, activation, gate)
+    y, statistics = _batch_norm_acon_c(call, *_arguments(x, given, activation, gate, p1, p2, beta))
     return y, statistics
 
 
 def batch_norm_meta_acon_c(
-    x: Tensor, given: Norm, p1: Tensor, p2: Tensor, generator: Generator, gate: str = "sigmoid"
+    x: Tensor,
+    given: Norm,
+    p1: Tensor,
+    p2: Tensor,
+    generator: Generator,
+    gate: str = "sigmoid",
+    *,
+    call: NormMetaCall | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Meta-ACON of batch_norm(x), the statistics used, and the vector that `aconite.kernels.split_saved` names."""
-    weight, bias, mean, var, eps = given
-    *tensors, kind, eps1, eps2, scale = generator
-    y, statistics, saved = _batch_norm_meta_acon_c(
-        *(x, weight, bias, p1, p2, *tensors[:8], mean, var, *tensors[8:]), *(kind, eps, eps1, eps2, scale, gate)
-    )
+    """Meta-ACON of batch_norm(x), the statistics used, and the vector that `aconite.kernels.split_saved` names.
+
+    ``call`` is what `bound_norm_meta` gave for the same arguments.
+    """
+    y, statistics, saved = _batch_norm_meta_acon_c(call, *_meta_arguments(x, given, p1, p2, generator, gate))
     return y, statistics, saved[x.shape[0] * x.shape[1] :]

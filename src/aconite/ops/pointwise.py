@@ -1,8 +1,8 @@
 """One torch operator per pointwise member of the family: schema, kernel or formula, fake and autograd on one screen.
 
 An operator takes its tensors, then ``channel_dim`` and ``gate``. Its backward is an operator as well, so that a
-compiled graph holds both; the gradient's own gradient goes through the closed formula in plain torch. None stands for a parameter's
-constant.
+compiled graph holds both; the gradient's own gradient goes through the closed formula in plain torch. None stands for
+a parameter's constant.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class Pointwise:
                 return self._formula(*arguments)
             if formula_needed():
                 return self._formula(*arguments)
+            if not torch.is_grad_enabled() and plain(*arguments[:count]):
+                return self.forward(*arguments)[0]
             result: Tensor = Rule.apply(*arguments)
             return result
 
