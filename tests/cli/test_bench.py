@@ -22,8 +22,29 @@ def test_bench_prints_ratios_and_writes_rows(tmp_path, capsys):
     assert [path.name for path in out.parent.iterdir()] == ["rows.jsonl"]
 
 
+def test_bench_of_norms_and_networks(tmp_path, capsys):
+    out = tmp_path / "rows.jsonl"
+    assert main(["bench", "norms", "--shapes", "2x8x4x4", "--seconds", "0.01", "--out", str(out)]) == 0
+    rows = {(row["layout"], row["contender"]): row for row in map(json.loads, out.read_text().splitlines())}
+    assert rows["channels_last", "bn + relu"]["to_bn_relu"] == [1.0, 1.0, 1.0]
+    kept = rows["contiguous", "fused bn + meta-acon"]["saved_bytes"]
+    assert kept < rows["contiguous", "bn + silu"]["saved_bytes"]
+    options = ["--shapes", "2x3x32x32", "--layouts", "contiguous", "--seconds", "0.01"]
+    assert main(["bench", "networks", *options, "--out", str(out)]) == 0
+    rows = {(row["passes"], row["contender"]): row for row in map(json.loads, out.read_text().splitlines())}
+    assert rows["inference", "relu"]["to_relu"] == [1.0, 1.0, 1.0]
+    assert rows["step", "meta-acon, fused"]["saved_bytes"] < rows["step", "relu"]["saved_bytes"]
+    assert "meta-acon published" in capsys.readouterr().out
+
+
 def test_bad_options_are_one_line_and_status_2(capsys):
-    for options in (["--shapes", "8"], ["--seconds", "0"], ["--seconds", "nan"], ["--dtypes", "float8"]):
+    for options in (
+        ["--shapes", "8"],
+        ["--seconds", "0"],
+        ["--seconds", "nan"],
+        ["--dtypes", "float8"],
+        ["networks", "--shapes", "8x8"],
+    ):
         assert main(["bench", *options]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aconite.bench.layouts import LAYOUTS, check_layout
 from aconite.bench.memory import saved_bytes
 from aconite.bench.peers import PublishedAconC, PublishedMetaAconC
 from aconite.bench.timing import quantiles, ratios, take_turns
+from aconite.errors import SettingsError
 from aconite.models import create, stem_for
 from aconite.surgery import fuse
 
 __all__ = ["NETWORK_PASSES", "measure_networks"]
 
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 NETWORK_PASSES = ("step", "inference")
 Factory = Callable[[int], nn.Module]
 
@@ -86,9 +87,8 @@ def _kept(networks: Mapping[str, nn.Module], x: Tensor) -> dict[str, int]:
 
 def measure_networks(
     name: str = "shufflenetv2_x0_5",
+    shape: Sequence[int] = (16, 3, 224, 224),
     *,
-    batch: int = 16,
-    size: int = 224,
     layout: str = "contiguous",
     passes: str = "step",
     seconds: float = 60.0,
@@ -102,16 +102,20 @@ def measure_networks(
 
     Args:
         name: as `aconite.models.create` knows it.
-        batch: images in a step.
-        size: their side in pixels.
+        shape: of the images, (N, 3, H, H).
         layout: ``"contiguous"`` or ``"channels_last"``, of images and weights.
         passes: ``"step"`` or ``"inference"``.
         seconds: about how long.
         compiled: time torch.compile of the ReLU network and of the published formulas, too (needs a C++ compiler).
     """
+    check_layout(layout)
+    if passes not in NETWORK_PASSES:
+        raise SettingsError(f"passes={passes!r}: expected one of {', '.join(NETWORK_PASSES)}")
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise SettingsError(f"shape={tuple(shape)}: expected images of equal sides and three colours, (N, 3, H, H)")
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((batch, 3, size, size), generator=generator).contiguous(memory_format=LAYOUTS[layout])
-    labels = torch.randint(1000, (batch,), generator=generator)
+    x = torch.randn(tuple(shape), generator=generator).contiguous(memory_format=LAYOUTS[layout])
+    labels = torch.randint(1000, (shape[0],), generator=generator)
     networks = _contenders(name, x, compiled)
     for network in networks.values():
         network.to(memory_format=LAYOUTS[layout])
@@ -125,7 +129,7 @@ def measure_networks(
         {
             "kind": "network",
             "network": name,
-            "shape": [batch, 3, size, size],
+            "shape": list(shape),
             "dtype": "float32",
             "layout": layout,
             "passes": passes,

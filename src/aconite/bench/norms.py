@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aconite.bench.activations import DTYPES
+from aconite.bench.layouts import LAYOUTS, check_layout
 from aconite.bench.memory import saved_bytes
+from aconite.bench.peers import PublishedAconC, PublishedMetaAconC
 from aconite.bench.timing import quantiles, ratios, take_turns
+from aconite.errors import SettingsError
 from aconite.nn import AconC, MetaAconC, norm_activation
 
 __all__ = ["NORM_SHAPES", "measure_norms"]
@@ -23,7 +27,6 @@ NORM_SHAPES: tuple[tuple[int, ...], ...] = (
     (8, 1024, 7, 7),
     (16, 24, 112, 112),
 )
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class _Pair(nn.Module):
@@ -38,12 +41,16 @@ class _Pair(nn.Module):
         return y if self.activation is None else self.activation(y)
 
 
-def _pairs(channels: int) -> dict[str, _Pair]:
+def _pairs(channels: int, dtype: torch.dtype) -> dict[str, _Pair]:
+    # The published formulas compute in their parameters' dtype.
+    published = PublishedAconC(channels, 4).to(dtype), PublishedMetaAconC(channels).to(dtype)
     return {
         "bn + relu": _Pair(channels, nn.ReLU(inplace=True), False),
         "bn + silu": _Pair(channels, nn.SiLU(), False),
         "bn + acon-c": _Pair(channels, AconC(channels), False),
         "bn + meta-acon": _Pair(channels, MetaAconC(channels), False),
+        "bn + acon-c published": _Pair(channels, published[0], False),
+        "bn + meta-acon published": _Pair(channels, published[1], False),
         "fused bn": _Pair(channels, None, True),
         "fused bn + relu": _Pair(channels, nn.ReLU(), True),
         "fused bn + acon-c": _Pair(channels, AconC(channels), True),
@@ -51,21 +58,26 @@ def _pairs(channels: int) -> dict[str, _Pair]:
     }
 
 
-def _training(pair: _Pair, x: Tensor, grad: Tensor) -> Callable[[], object]:
+def _training(run: Callable[[Tensor], Tensor], pair: _Pair, x: Tensor, grad: Tensor) -> Callable[[], object]:
     leaf = x.detach().requires_grad_()
     held = [leaf, *pair.parameters()]
 
     def call() -> object:
         for tensor in held:
             tensor.grad = None
-        pair(leaf).backward(grad)
+        run(leaf).backward(grad)  # type: ignore[no-untyped-call]
         return leaf.grad
 
     return call
 
 
 def measure_norms(
-    shape: Sequence[int], layout: str = "contiguous", *, dtype: torch.dtype = torch.float32, seconds: float = 3.0
+    shape: Sequence[int],
+    layout: str = "contiguous",
+    *,
+    dtype: str = "float32",
+    seconds: float = 3.0,
+    compiled: bool = False,
 ) -> list[dict[str, Any]]:
     """One row for each pair, forward + backward in training: milliseconds, and the ratio to BatchNorm + ReLU(inplace)
     of the same round and layout, as p20, p50, p80.
@@ -73,26 +85,38 @@ def measure_norms(
     Args:
         shape: (N, C, H, W).
         layout: ``"contiguous"`` or ``"channels_last"``.
-        dtype: of the input; parameters stay float32.
+        dtype: of the input; parameters stay float32, but for those of the published formulas.
         seconds: about how long.
+        compiled: time torch.compile of the pairs with ReLU and the published formulas, too (needs a C++ compiler).
     """
+    check_layout(layout)
+    if dtype not in DTYPES:
+        raise SettingsError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}")
     torch.manual_seed(0)
-    x = torch.randn(tuple(shape)).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+    x = torch.randn(tuple(shape)).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout])
     grad = torch.randn_like(x)
-    pairs = _pairs(shape[1])
-    times = take_turns({name: _training(pair, x, grad) for name, pair in pairs.items()}, seconds=seconds)
+    pairs = _pairs(shape[1], x.dtype)
+    calls = {name: _training(pair, pair, x, grad) for name, pair in pairs.items()}
+    if compiled:
+        for name in ("bn + relu", "bn + acon-c published", "bn + meta-acon published"):
+            calls[f"{name}, compiled"] = _training(torch.compile(pairs[name], dynamic=False), pairs[name], x, grad)
+    times = take_turns(calls, seconds=seconds)
     leaf = x.detach().requires_grad_()
+    kept = {
+        name: saved_bytes(partial(pair, leaf), [*pair.parameters(), *pair.buffers()]) for name, pair in pairs.items()
+    }
     return [
         {
             "kind": "norm",
             "shape": list(shape),
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": dtype,
             "layout": layout,
+            "passes": "training",
             "contender": name,
             "ms": [round(1e3 * q, 5) for q in quantiles(times[name])],
             "to_bn_relu": [round(q, 4) for q in ratios(times[name], times["bn + relu"])],
             "rounds": len(times[name]),
-            "saved_bytes": saved_bytes(partial(pair, leaf), [*pair.parameters(), *pair.buffers()]),
+            "saved_bytes": kept.get(name),
         }
-        for name, pair in pairs.items()
+        for name in times
     ]

@@ -1,10 +1,11 @@
-"""`aconite bench`: what an activation costs here, in SiLU's time. Needs torch alone."""
+"""`aconite bench`: what an activation costs here, alone, behind a BatchNorm and in a network. Needs torch alone."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,26 @@ from aconite.whole_file import write_whole
 
 __all__ = ["add_bench"]
 
+Rows = list[dict[str, Any]]
+
 
 def add_bench(commands: Any) -> None:
     """Adds the command to the subparsers."""
     parser = commands.add_parser(
         "bench",
         help="time the activations against ReLU, SiLU and the published formulas",
-        description="Times each activation in rounds with its peers, forward and forward with backward, and prints the "
-        "median ratio to SiLU's time in the same round. Leave the machine idle meanwhile.",
+        description="Times contenders in rounds and prints median ratios to the first peer's time in the same round: "
+        "activations alone to SiLU; BatchNorm with the activation behind it to BatchNorm + ReLU; networks to the ReLU "
+        "network. Leave the machine idle meanwhile.",
     )
     option = parser.add_argument
-    option("--shapes", metavar="S", nargs="+", type=_shape, help="such as 32x64x56x56 (default: six typical ones)")
-    option("--dtypes", metavar="D", nargs="+", default=["float32", "bfloat16"], help="default float32 bfloat16")
-    option("--layouts", metavar="L", nargs="+", default=["contiguous", "channels_last"], help="default both")
-    option("--passes", metavar="P", nargs="+", default=["forward", "training"], help="default both")
-    option("--seconds", metavar="X", type=float, default=4.0, help="for each line of the table (default 4)")
+    option("subject", nargs="?", choices=list(_SUBJECTS), default="activations", help="default activations")
+    option("--shapes", metavar="S", nargs="+", type=_shape, help="such as 32x64x56x56; of networks 16x3x224x224")
+    option("--dtypes", metavar="D", nargs="+", help="default float32 bfloat16, and float32 for norms")
+    option("--layouts", metavar="L", nargs="+", help="contiguous, channels_last; default both")
+    option("--passes", metavar="P", nargs="+", help="forward, training; of networks step, inference; default both")
+    option("--networks", metavar="N", nargs="+", default=["shufflenetv2_x0_5"], help="default shufflenetv2_x0_5")
+    option("--seconds", metavar="X", type=float, help="for each line of the table (default 4, networks 90)")
     option("--compiled", action="store_true", help="time torch.compile of the published formula, too")
     option("--out", metavar="FILE", help="write the rows with their provenance, as JSON lines")
     parser.set_defaults(run=_bench)
@@ -48,22 +54,24 @@ def _bench(arguments: argparse.Namespace) -> int:
     from aconite.kernels import native_library
     from aconite.provenance import provenance
 
-    if not 0 < arguments.seconds < math.inf:
-        raise SettingsError(f"--seconds {arguments.seconds}: expected a positive number")
-    rows: list[dict[str, Any]] = []
+    seconds = arguments.seconds
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise SettingsError(f"--seconds {seconds}: expected a positive number")
+    bench.keep_freed_memory()
+    subject, ratio, peer = _SUBJECTS[arguments.subject]
+    rows: Rows = []
     shown: list[str] = []
-    for case in bench.cases(arguments.shapes or bench.SHAPES, arguments.dtypes, arguments.layouts, arguments.passes):
-        found = bench.measure(case, seconds=arguments.seconds, compiled=arguments.compiled)
+    for found in subject(arguments):
         names = [row["contender"] for row in found]
         if names != shown:
-            print(
-                f"\n{'shape':18}{'dtype':10}{'layout':15}{'passes':10}{'silu ms':>9}"
-                + "".join(f"{n:>{_width(n)}}" for n in names)
-            )
+            head = f"\n{'shape':18}{'dtype':10}{'layout':15}{'passes':10}{peer + ' ms':>13}"
+            print(head + "".join(f"{n:>{_width(n)}}" for n in names))
             shown = names
-        silu = next(row["ms"][1] for row in found if row["contender"] == "silu")
-        line = f"{'x'.join(map(str, case.shape)):18}{case.dtype:10}{case.layout:15}{case.passes:10}{silu:9.3f}"
-        print(line + "".join(f"{row['to_silu'][1]:{_width(row['contender'])}.2f}" for row in found), flush=True)
+        first = found[0]
+        ms = next(row["ms"][1] for row in found if row["contender"] == peer)
+        shape = "x".join(map(str, first["shape"]))
+        line = f"{shape:18}{first['dtype']:10}{first['layout']:15}{first['passes']:10}{ms:13.3f}"
+        print(line + "".join(f"{row[ratio][1]:{_width(row['contender'])}.2f}" for row in found), flush=True)
         rows += found
     if arguments.out:
         origin = {"provenance": provenance() | {"native": native_library().isa}}
@@ -75,3 +83,66 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _width(name: str) -> int:
     return max(8, len(name) + 2)
+
+
+def _refuse(arguments: argparse.Namespace, *options: str) -> None:
+    for option in options:
+        if getattr(arguments, option):
+            raise SettingsError(f"--{option} means nothing to `aconite bench {arguments.subject}`: leave it out")
+
+
+def _four(shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    for shape in shapes:
+        if len(shape) != 4:
+            raise SettingsError(f"--shapes {'x'.join(map(str, shape))}: expected four dimensions, such as 16x64x56x56")
+    return shapes
+
+
+def _activations(arguments: argparse.Namespace) -> Iterator[Rows]:
+    from aconite import bench
+
+    cases = bench.cases(
+        arguments.shapes or bench.SHAPES,
+        arguments.dtypes or ("float32", "bfloat16"),
+        arguments.layouts or ("contiguous", "channels_last"),
+        arguments.passes or ("forward", "training"),
+    )
+    for case in cases:
+        yield bench.measure(case, seconds=arguments.seconds or 4.0, compiled=arguments.compiled)
+
+
+def _norms(arguments: argparse.Namespace) -> Iterator[Rows]:
+    from aconite import bench
+
+    _refuse(arguments, "passes")
+    for dtype in arguments.dtypes or ("float32",):
+        for layout in arguments.layouts or ("contiguous", "channels_last"):
+            for shape in _four(arguments.shapes or bench.NORM_SHAPES):
+                yield bench.measure_norms(
+                    shape, layout, dtype=dtype, seconds=arguments.seconds or 4.0, compiled=arguments.compiled
+                )
+
+
+def _networks(arguments: argparse.Namespace) -> Iterator[Rows]:
+    from aconite import bench
+
+    _refuse(arguments, "dtypes")
+    for name in arguments.networks:
+        for shape in _four(arguments.shapes or ((16, 3, 224, 224), (64, 3, 224, 224))):
+            for layout in arguments.layouts or ("contiguous", "channels_last"):
+                for passes in arguments.passes or bench.NETWORK_PASSES:
+                    yield bench.measure_networks(
+                        name,
+                        shape,
+                        layout=layout,
+                        passes=passes,
+                        seconds=arguments.seconds or 90.0,
+                        compiled=arguments.compiled,
+                    )
+
+
+_SUBJECTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Rows]], str, str]] = {
+    "activations": (_activations, "to_silu", "silu"),
+    "norms": (_norms, "to_bn_relu", "bn + relu"),
+    "networks": (_networks, "to_relu", "relu"),
+}
