@@ -190,6 +190,7 @@ void channels_first_units(int64_t begin, int64_t end, void* context) {
   }
   settle(p, late[0]);
   settle(p, late[1]);
+  if (p.past) end_past();
 }
 
 template <class F, class T>

@@ -143,6 +143,7 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
       }
     }
   }
+  if (p.past) end_past();
 }
 
 template <class F, class T>

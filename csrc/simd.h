@@ -123,5 +123,23 @@ ACONITE_INLINE void store(T* p, vf v, int64_t n) {
 }
 #endif
 
+// Past the caches: a line that is stored through them is read first, and where a pass is larger than they are its result is
+// gone again before anybody reads it. `end_past` makes such stores visible to other threads.
+template <class T, class V>
+ACONITE_INLINE void store_past(T* p, V v) {
+  store(p, v);
+}
+#if defined(__AVX512F__)
+ACONITE_INLINE void store_past(float* p, vf v) {
+  if (((uintptr_t)p & 63) == 0)
+    _mm512_stream_ps(p, v);
+  else
+    store(p, v);
+}
+ACONITE_INLINE void end_past() { _mm_sfence(); }
+#else
+ACONITE_INLINE void end_past() {}
+#endif
+
 }  // namespace ACONITE_NS
 }  // namespace aconite

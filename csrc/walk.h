@@ -26,6 +26,7 @@ struct pass {
   int64_t length;   // elements of l (channels first) or period rows (channels last) in a piece
   int64_t samples;  // taken together in channels first (1 elsewhere), where parameters do not tell them apart
   int64_t group;    // channels (channels first) that one unit takes; periods fold this many rows (channels last)
+  bool past;        // whole vectors of a backward are stored past the caches
 
   static constexpr int lanes = storage<T>::lanes;
   int64_t blocks() const { return ceil_div(n, samples); }
@@ -39,7 +40,12 @@ ACONITE_INLINE void one_vector(const pass<F, T>& p, int64_t at, typename storage
   V in[F::inputs], out[F::outputs ? F::outputs : 1];
   for (int i = 0; i < F::inputs; ++i) in[i] = load(p.in[i] + at);
   F::apply(in, out, sum, t);
-  for (int i = 0; i < F::outputs; ++i) store(p.out[i] + at, out[i]);
+  for (int i = 0; i < F::outputs; ++i) {
+    if (F::inputs > 1 && p.past)
+      store_past(p.out[i] + at, out[i]);
+    else
+      store(p.out[i] + at, out[i]);
+  }
 }
 template <class F, class T>
 ACONITE_INLINE void part_vector(const pass<F, T>& p, int64_t at, int64_t count, typename storage<T>::vector* sum,
