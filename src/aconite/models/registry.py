@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from aconite.errors import SettingsError, UnknownNameError
+from aconite.models.features import Features
 from aconite.models.initialisation import Rule
 from aconite.models.layers import Factory
 from aconite.models.stems import STEMS, Stem
-from aconite.nn import Init
+from aconite.nn import Init, SqueezeExcite
 from aconite.nn import activation as named_activation
 
 __all__ = ["create", "list_models", "register"]
@@ -25,9 +26,18 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 class Build(Protocol):
-    """Lays a network out; its weights are set afterwards, by the record's rule."""
+    """Lays a network out; its weights are set afterwards, by the record's rule.
 
-    def __call__(self, activation: Factory, *, num_classes: int, in_channels: int, stem: Stem) -> nn.Module: ...
+    The network calls ``activation`` at each site with its channel count. Where ``squeeze`` is given, each block's
+    main branch ends in ``squeeze(channels)``, before the sum or concatenation; `conv_norm` takes it as it is. The
+    network's body is ``stem``, ``pool`` if it has one, and ``stages``, a Sequential, and its attributes
+    ``channels`` and ``strides`` say for each stage's output how many channels it has and how many pixels of the
+    image a step there is.
+    """
+
+    def __call__(
+        self, activation: Factory, *, squeeze: Factory | None, num_classes: int, in_channels: int, stem: Stem
+    ) -> nn.Module: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,9 @@ def create(
     in_channels: int = 3,
     stem: str = "imagenet",
     init: Init = "paper",
+    se: bool = False,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
 ) -> nn.Module:
     """Build the network ``name``: images (N, in_channels, H, W) to class scores (N, num_classes).
 
@@ -83,17 +96,23 @@ def create(
     it. With a fitting stem the last feature map is at least 2×2, so a batch of one image trains; under a
     stem too coarse for the image it shrinks to 1×1, where BatchNorm refuses such a batch.
 
+    ``se`` ends each block's main branch in squeeze-and-excitation (r = 16), the paper's comparison for Meta-ACON.
+    With ``features_only`` the network comes as `Features`, without head and classifier: images to the feature
+    maps after the stages ``out_indices``, all of them if None.
+
     All other weights start as in the reference code, and are a function of torch's seed alone: whatever the
     activation, ``torch.manual_seed(s)`` before the call gives the same convolution, norm and linear weights
     and leaves torch's random stream in the same state. Activations draw from a stream of their own.
-    Convolutions inside a named activation (Meta-ACON's generator, a funnel, squeeze-and-excitation) follow
-    the network's rule too, as the reference code has it; a factory's modules keep what they came with.
+    Convolutions and norms inside a named activation (Meta-ACON's generator, a funnel) follow the network's rule
+    too, as the reference code has it; a factory's modules keep what they came with. Neither ``se`` nor
+    ``features_only`` changes a weight that both networks have.
 
     Raises:
         UnknownNameError: no network, stem or activation has this name; the message suggests the nearest.
         SettingsError: another argument is not one of the values above.
 
-    Source: the paper's §4.1 and its public reference code; He et al. 2016 §4.2 for the CIFAR ResNets.
+    Source: the paper's §4.1 and its public reference code; He et al. 2016 §4.2 for the CIFAR ResNets; Sandler et
+    al. 2018 for MobileNetV2, whose usual activation is "relu6".
 
     >>> network = create("shufflenetv2_x0_5", activation="acon-c", num_classes=10, stem="small")
     >>> network(torch.zeros(2, 3, 32, 32)).shape
@@ -105,24 +124,48 @@ def create(
         raise UnknownNameError("stem", stem, STEMS)
     _check_count("num_classes", num_classes)
     _check_count("in_channels", in_channels)
+    if out_indices is not None and not features_only:
+        raise SettingsError(f"out_indices={out_indices!r} chooses feature maps: add features_only=True")
     network = _NETWORKS[name]
-    sites = _Sites(_factory(activation, init, network.options))
+    sites, squeezes = _Sites(_factory(activation, init, network.options)), _Sites(_squeeze_excite)
     activation_seed, weight_seed = torch.randint(2**63 - 1, (2,), device="cpu").tolist()
     # Built on the CPU whatever the default device, so that one seed means one network everywhere.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(activation_seed)
-        model = network.build(sites, num_classes=num_classes, in_channels=in_channels, stem=STEMS[stem])
-        inside = {id(module) for site in sites.made for module in site.modules()}
+        model = network.build(
+            sites,
+            squeeze=squeezes if se else None,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            stem=STEMS[stem],
+        )
+        inside = sites.modules()
         if isinstance(activation, str):
+            # Not the norms of one that imitates another activation: they hold what it imitates.
+            kinds = (nn.Conv2d, nn.BatchNorm2d) if isinstance(init, str) else nn.Conv2d
             for path, module in model.named_modules():
-                if id(module) in inside and isinstance(module, nn.Conv2d):
+                if module in inside and isinstance(module, kinds):
                     network.rule(path, module)
         torch.default_generator.manual_seed(weight_seed)
-        for path, module in model.named_modules():
-            if id(module) not in inside:
-                network.rule(path, module)
+        others = [(path, module) for path, module in model.named_modules() if module not in inside]
+        squeezed = squeezes.modules()
+        # Squeeze-and-excitation last: the rest draws what it draws without it.
+        for path, module in sorted(others, key=lambda other: other[1] in squeezed):
+            network.rule(path, module)
+    if features_only:
+        model = Features(model, out_indices)
     device = torch.get_default_device()
     return model if device.type == "cpu" else model.to(device)
+
+
+def layout(name: str, activation: str, *, num_classes: int, in_channels: int) -> nn.Module:
+    """What `create` would build, on the meta device: shapes without values, in a twentieth of a second."""
+    network = _NETWORKS[name]
+    sites = _factory(activation, "paper", network.options)
+    with torch.device("meta"):
+        return network.build(
+            sites, squeeze=None, num_classes=num_classes, in_channels=in_channels, stem=STEMS["imagenet"]
+        )
 
 
 class _Sites:
@@ -139,6 +182,14 @@ class _Sites:
             )
         self.made.append(module)
         return module
+
+    def modules(self) -> set[nn.Module]:
+        return {module for made in self.made for module in made.modules()}
+
+
+def _squeeze_excite(channels: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # the stream is the activations'
+        return SqueezeExcite(channels)
 
 
 def _factory(activation: str | Factory, init: Init, options: Options) -> Factory:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aconite.models.initialisation import kaiming
 from aconite.models.layers import Factory, conv_norm
 from aconite.models.registry import register
-from aconite.models.stems import Stem
+from aconite.models.stems import Stem, reductions
 
 __all__ = ["ResNetCifar"]
 
@@ -22,10 +22,10 @@ class BasicBlock(nn.Module):
     paper's option A), so that the parameter counts are the published ones.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: Factory) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Factory, squeeze: Factory | None) -> None:
         super().__init__()
         self.conv1 = conv_norm(inputs, outputs, 3, stride=stride, bias=False, activation=activation)
-        self.conv2 = conv_norm(outputs, outputs, 3, bias=False)
+        self.conv2 = conv_norm(outputs, outputs, 3, bias=False, squeeze=squeeze)
         self.act = activation(outputs)
         self.stride, self.new_channels = stride, outputs - inputs
 
@@ -45,15 +45,26 @@ class ResNetCifar(nn.Module):
     "tiny" is the same network.
     """
 
-    def __init__(self, activation: Factory, *, blocks: int, num_classes: int, in_channels: int, stem: Stem) -> None:
+    def __init__(
+        self,
+        activation: Factory,
+        *,
+        blocks: int,
+        squeeze: Factory | None,
+        num_classes: int,
+        in_channels: int,
+        stem: Stem,
+    ) -> None:
         super().__init__()
         width = 16
+        self.channels, strides = (16, 32, 64), (1, 2, 2)
+        self.strides = reductions(stem.conv_stride * stem.pool_stride, *strides)[1:]
         self.stem = conv_norm(in_channels, width, 3, stride=stem.conv_stride, bias=False, activation=activation)
         self.pool = nn.MaxPool2d(3, 2, 1) if stem.pool else nn.Identity()
         self.stages = nn.Sequential()
-        for stride, outputs in ((1, 16), (2, 32), (2, 64)):
-            first = BasicBlock(width, outputs, stride, activation)
-            rest = (BasicBlock(outputs, outputs, 1, activation) for _ in range(blocks - 1))
+        for stride, outputs in zip(strides, self.channels, strict=True):
+            first = BasicBlock(width, outputs, stride, activation, squeeze)
+            rest = (BasicBlock(outputs, outputs, 1, activation, squeeze) for _ in range(blocks - 1))
             self.stages.append(nn.Sequential(first, *rest))
             width = outputs
         self.classifier = nn.Linear(width, num_classes)

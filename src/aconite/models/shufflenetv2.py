@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aconite.models.initialisation import scaled_normal
 from aconite.models.layers import Factory, conv_norm
 from aconite.models.registry import register
-from aconite.models.stems import Stem
+from aconite.models.stems import Stem, reductions
 
 __all__ = ["ShuffleNetV2"]
 
@@ -22,9 +22,10 @@ class Unit(nn.Module):
     concatenated.
     """
 
-    def __init__(self, channels: int, activation: Factory) -> None:
+    def __init__(self, channels: int, activation: Factory, squeeze: Factory | None) -> None:
         super().__init__()
-        self.main = _bottleneck(channels // 2, channels // 2, channels // 2, 1, activation)
+        half = channels // 2
+        self.main = _bottleneck(half, half, half, 1, activation, squeeze)
 
     def forward(self, x: Tensor) -> Tensor:
         # Its backward is one stack; two slices x[:, ::2] cost 10 % of a 224-pixel training step in NCHW.
@@ -35,9 +36,9 @@ class Unit(nn.Module):
 class Transition(nn.Module):
     """Both branches see all channels: (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: Factory) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Factory, squeeze: Factory | None) -> None:
         super().__init__()
-        self.main = _bottleneck(inputs, outputs // 2, outputs - inputs, stride, activation)
+        self.main = _bottleneck(inputs, outputs // 2, outputs - inputs, stride, activation, squeeze)
         self.shortcut = nn.Sequential(
             conv_norm(inputs, inputs, 3, stride=stride, groups=inputs, bias=True),
             conv_norm(inputs, inputs, 1, bias=True, activation=activation),
@@ -57,18 +58,22 @@ class ShuffleNetV2(nn.Module):
         widths: tuple[int, int, int],
         head_width: int,
         dropout: float,
+        squeeze: Factory | None,
         num_classes: int,
         in_channels: int,
         stem: Stem,
     ) -> None:
         super().__init__()
         width = 24
+        self.channels, strides = widths, (stem.stage_stride, 2, 2)
+        self.strides = reductions(stem.conv_stride * stem.pool_stride, *strides)[1:]
         self.stem = conv_norm(in_channels, width, 3, stride=stem.conv_stride, bias=True, activation=activation)
         self.pool = nn.MaxPool2d(3, 2, 1) if stem.pool else nn.Identity()
         self.stages = nn.Sequential()
-        for stride, blocks, outputs in zip((stem.stage_stride, 2, 2), (4, 8, 4), widths, strict=True):
-            first = Transition(width, outputs, stride, activation)
-            self.stages.append(nn.Sequential(first, *(Unit(outputs, activation) for _ in range(blocks - 1))))
+        for stride, blocks, outputs in zip(strides, (4, 8, 4), widths, strict=True):
+            first = Transition(width, outputs, stride, activation, squeeze)
+            rest = (Unit(outputs, activation, squeeze) for _ in range(blocks - 1))
+            self.stages.append(nn.Sequential(first, *rest))
             width = outputs
         self.head = conv_norm(width, head_width, 1, bias=True, activation=activation)
         self.dropout = nn.Dropout(dropout)
@@ -79,11 +84,13 @@ class ShuffleNetV2(nn.Module):
         return self.classifier(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
 
 
-def _bottleneck(inputs: int, middle: int, outputs: int, stride: int, activation: Factory) -> nn.Sequential:
+def _bottleneck(
+    inputs: int, middle: int, outputs: int, stride: int, activation: Factory, squeeze: Factory | None
+) -> nn.Sequential:
     return nn.Sequential(
         conv_norm(inputs, middle, 1, bias=True, activation=activation),
         conv_norm(middle, middle, 3, stride=stride, groups=middle, bias=True),
-        conv_norm(middle, outputs, 1, bias=True, activation=activation),
+        conv_norm(middle, outputs, 1, bias=True, activation=activation, squeeze=squeeze),
     )
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from dataclasses import dataclass
 
 from aconite.errors import SettingsError
 
-__all__ = ["STEMS", "Stem", "stem_for"]
+__all__ = ["STEMS", "Stem", "reductions", "stem_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stem:
-    """The strides before a network's body; the widths, and so the parameters, are the same for every stem."""
+    """The strides before a network's body; widths do not depend on it, nor do kernels but ResNet's first."""
 
     conv_stride: int
-    """Stride of the first 3×3 convolution."""
+    """Stride of the first convolution."""
     pool: bool
-    """Whether a 3×3 max-pool of stride 2 follows it."""
+    """Whether the resolution is halved once more: by a 3×3 max-pool, or by the first stage of networks without one."""
     stage_stride: int
-    """Stride of the first stage, in networks whose first stage halves the resolution."""
+    """Stride of the next stage that halves the resolution."""
+
+    @property
+    def pool_stride(self) -> int:
+        """2 where there is a pool, else 1."""
+        return 2 if self.pool else 1
 
 
 STEMS = {
@@ -26,6 +33,15 @@ STEMS = {
     "small": Stem(conv_stride=1, pool=False, stage_stride=2),
     "tiny": Stem(conv_stride=1, pool=False, stage_stride=1),
 }
+
+
+def reductions(*strides: int) -> tuple[int, ...]:
+    """By how much the image has shrunk after each of these strides.
+
+    >>> reductions(4, 1, 2, 2)
+    (4, 4, 8, 16)
+    """
+    return tuple(itertools.accumulate(strides, operator.mul))
 
 
 def stem_for(image_size: int) -> str:
