@@ -6,6 +6,7 @@ from aconite import models as models
 from aconite import nn as nn
 from aconite import reference as reference
 from aconite import surgery as surgery
+from aconite.models import load_reference as load_reference
 from aconite.nn import AconA as AconA
 from aconite.nn import AconB as AconB
 from aconite.nn import AconC as AconC
@@ -20,6 +21,8 @@ from aconite.nn import activations as activations
 from aconite.nn import from_activation as from_activation
 from aconite.nn import param_groups as param_groups
 from aconite.nn import published_state_dict as published_state_dict
+from aconite.surgery import convert as convert
+from aconite.surgery import deconvert as deconvert
 from aconite.surgery import fuse as fuse
 from aconite.surgery import unfuse as unfuse
 

@@ -11,7 +11,7 @@ __all__ = ["Kernel", "NativeLibrary", "kernels", "native_library"]
 
 @dataclass(frozen=True, kw_only=True)
 class NativeLibrary:
-    """The CPU library as it was found in this process; `reason` is None exactly when it can run."""
+    """The CPU library as it was found in this process; ``reason`` is None exactly when it can run."""
 
     path: str | None
     abi_version: int | None

@@ -142,7 +142,11 @@ def _fit(module: nn.Module, gate: str, domain: tuple[float, float]) -> Match:
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
+        last = values.detach().clone()
         optimiser.step(loss)  # type: ignore[no-untyped-call]
+        if not bool(values.isfinite().all()):  # the gradient of a norm at an exact fit
+            values = last
+            break
     with torch.no_grad():
         worst = float(deviation(1).abs().max())
         p1, p2, beta = (float(v) for v in values)

@@ -47,7 +47,7 @@ def _aligned(rows: tuple[Any, ...]) -> Iterator[str]:
     if not rows:
         return
     heads = [field.name for field in fields(rows[0])]
-    lines = [heads, *([str(getattr(row, head) or "") for head in heads] for row in rows)]
+    lines = [heads, *(["" if (cell := getattr(row, head)) is None else str(cell) for head in heads] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

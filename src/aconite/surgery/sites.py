@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from aconite.surgery.hooks import has_hooks
 
-__all__ = ["NormCall", "Sites"]
+__all__ = ["DESCRIPTIONS", "NormCall", "Sites"]
 
 
 @dataclass(eq=False)
@@ -133,7 +133,7 @@ class _Run:
         self.sites.activation_calls += self.activation_calls
 
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     "__len__", "device", "dim", "dtype", "get_device", "grad_fn", "layout", "ndim", "numel", "requires_grad", "shape",
     "size", "stride",
 }  # fmt: skip
@@ -152,7 +152,7 @@ class _Functions(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = func.__self__.__name__
-        if name not in _DESCRIPTIONS and not name.startswith("is_"):
+        if name not in DESCRIPTIONS and not name.startswith("is_"):
             self.used((args, kwargs), lambda: resolve_name(func) or name)
         return func(*args, **kwargs)
 
