@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from aconite.errors import SettingsError, ShapeError
 from aconite.report.palette import GRID, INK
 
-__all__ = ["Array", "dashed", "folded", "legend", "numbers", "sheet", "style"]
+__all__ = ["Array", "dashed", "folded", "legend", "numbers", "panels", "sheet", "style"]
 
 Array = NDArray[np.float64]
 
@@ -44,6 +44,17 @@ def sheet(height: float) -> Figure:
     return Figure(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
 
 
+def panels(*labels: str) -> tuple[Figure, list[Axes]]:
+    """A row of panels over x, one for each y label."""
+    figure = sheet(3.2 if len(labels) > 1 else 3.8)
+    grid = list(figure.subplots(1, len(labels), squeeze=False)[0])
+    for axes, label in zip(grid, labels, strict=True):
+        style(axes)
+        axes.set(xlabel="x", ylabel=label)
+        axes.margins(x=0)
+    return figure, grid
+
+
 def style(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     """Set the look on the axes themselves, so that neither rcParams nor the time of drawing changes it."""
     axes.set_facecolor("none")
@@ -68,7 +79,7 @@ def dashed(**look: Any) -> dict[str, Any]:
 
 def legend(
     figure: Figure,
-    entries: Sequence[tuple[Line2D, str]],
+    entries: Sequence[tuple[Artist, str]],
     place: Literal["outside right upper", "outside upper right"],
     columns: int = 1,
 ) -> None:

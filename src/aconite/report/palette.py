@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 import zlib
 
-__all__ = ["GRID", "INK", "ON_DARK", "colour", "marker"]
+__all__ = ["GRID", "HUES", "INK", "ON_DARK", "colour", "marker"]
 
 INK = "#1b1f24"
 """Text, axes and ReLU, the line that the others are measured by."""
 GRID = "#d8dde3"
+HUES = ("#d55e00", "#0072b2", "#009e73", "#7b2d8b", "#947100", "#d0679f")
+"""For lines that are not activations, such as three values of β; in this order."""
 
 ON_DARK = {
     INK: "#e6e9ee",

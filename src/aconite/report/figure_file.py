@@ -1,0 +1,45 @@
+"""A figure as a file, its kind told by the name's ending."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from aconite.errors import DataError, SettingsError
+from aconite.whole_file import write_whole
+
+__all__ = ["write_figure"]
+
+# without the time of writing, so that the same figure is the same file
+_KINDS: dict[str, dict[str, object]] = {
+    ".png": {"dpi": 200},
+    ".svg": {"metadata": {"Date": None}},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
+
+
+def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as .png, .svg or .pdf, whole or not at all; its folder is made where it is missing.
+
+    The same figure gives the same bytes.
+
+    Raises:
+        SettingsError: another ending.
+        DataError: the file cannot be written.
+    """
+    path = Path(path)
+    if (options := _KINDS.get(path.suffix.lower())) is None:
+        raise SettingsError(f"{path}: a figure is written as {', '.join(_KINDS)}; end the name with one of them")
+    content = io.BytesIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "aconite", "svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
+        figure.savefig(content, format=path.suffix[1:].lower(), **options)  # type: ignore[arg-type]
+    try:
+        write_whole(path, content.getbuffer())
+    except OSError as error:
+        raise DataError(f"cannot write the figure {path}: {error.strerror or error}") from error
