@@ -59,10 +59,11 @@ class ReachedTraining(Exception):
     ),
 )
 def test_command_lines_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reached(settings: lab.CompareSettings, out: object, progress: object = None) -> None:
+    def reached(settings: object, out: object, progress: object = None) -> None:
         raise ReachedTraining
 
     monkeypatch.setattr(lab, "compare", reached)
+    monkeypatch.setattr(lab, "run_study", reached)
     with pytest.raises(ReachedTraining):
         cli.main(shlex.split(command, comments=True)[1:])
 

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from aconite.cli.study import add_study_options, compare_study
+
 if TYPE_CHECKING:
     from aconite.lab import CompareSettings
 
@@ -24,7 +26,13 @@ def add_compare(commands: Any) -> None:
     option = parser.add_argument
     option("--data", metavar="DATA", help="digits (default), mnist5k, or a folder with train/<class>/*, test/<class>/*")
     option("--model", metavar="NAME", help="the network (default resnet8), such as resnet20 or shufflenetv2_x0_5")
-    option("--activations", metavar="A,B,…", type=_names, help="default relu,silu,acon-c,meta-acon,se-relu")
+    option(
+        "--activations",
+        metavar="A,B,…",
+        type=_names,
+        help="names or formulas (default relu,silu,acon-c,meta-acon,se-relu)",
+    )
+    option("--se", action="store_true", help="squeeze-and-excitation at the end of each block (default False)")
     option("--seeds", metavar="N", type=int, help="trainings of each activation (default 3)")
     option("--epochs", metavar="N", type=int, help="passes over the training images (default 30)")
     option("--batch-size", metavar="N", type=int, help="images in a step (default 128)")
@@ -36,6 +44,7 @@ def add_compare(commands: Any) -> None:
     option("--image-size", metavar="N", type=int, help="resize a folder's images to N×N (default: as they are)")
     option("--device", metavar="NAME", help="auto (default), cpu or cuda")
     option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>)")
+    add_study_options(parser, _names)
     _add_quiet(parser)
     parser.set_defaults(run=_compare)
 
@@ -58,7 +67,15 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Names and formulas between commas; the commas inside a formula's brackets are its own."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return tuple(name.strip() for name in parts if name.strip())
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -67,6 +84,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     given = vars(arguments).copy()
     out, quiet = given.pop("out", None), given.pop("quiet")
     del given["run"]
+    if (status := compare_study(given, out, quiet)) is not None:
+        return status
     settings = CompareSettings(**given)
     out = out or _default_folder(settings)
     try:
@@ -82,4 +101,4 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _default_folder(settings: CompareSettings) -> str:
     from pathlib import Path
 
-    return f"runs/{Path(settings.data).resolve().name}-{settings.model}"
+    return f"runs/{Path(settings.data).resolve().name}-{settings.model}{'-se' if settings.se else ''}"

@@ -17,7 +17,7 @@ from aconite.lab.settings import CompareSettings
 from aconite.lab.summary import Line, summarise
 from aconite.lab.training import Cell, new_task, train
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "train_cell"]
 
 _COST_SECONDS = 10.0
 
@@ -71,13 +71,19 @@ def _finish_cells(settings: CompareSettings, data: ImageData, folder: RunFolder,
     for cell in cells:
         if cell in contents:
             continue
-        task = train(cell, settings, data, folder.checkpoints(cell), progress)
-        row = cell_row(cell, task.history, settings, data)
-        contents[cell] = {"row": row, "learnt": learnt(task, data) if not row["diverged"] else None}
-        folder.finish(cell, contents[cell])
+        contents[cell] = train_cell(cell, settings, data, folder, progress)
         folder.write_rows([contents[done]["row"] for done in cells if done in contents])
-        progress.finish(row["error"])
+        progress.finish(contents[cell]["row"]["error"])
     return [contents[cell] for cell in cells]
+
+
+def train_cell(cell: Cell, settings: CompareSettings, data: ImageData, folder: RunFolder, progress: Progress) -> Row:
+    """Trains a cell and writes its file, whose content is returned: its row and what its activations have learnt."""
+    task = train(cell, settings, data, folder.checkpoints(cell), progress)
+    row = cell_row(cell, task.history, settings, data)
+    content = {"row": row, "learnt": learnt(task, data) if not row["diverged"] else None}
+    folder.finish(cell, content)
+    return content
 
 
 def _measure(settings: CompareSettings, data: ImageData) -> list[Row]:

@@ -23,8 +23,10 @@ class Progress:
     """Shows nothing but the notes, which go to stderr; the displays below add to it. A context manager.
 
     A comparison calls :meth:`begin` once, then for each cell :meth:`cell`, :meth:`epoch` and :meth:`step` while it
-    is trained, and :meth:`finish` at its end.
+    is trained, and :meth:`finish` at its end. ``part`` stands before a cell's name where there are several comparisons.
     """
+
+    part = ""
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +42,7 @@ class Progress:
 
     def cell(self, name: str) -> None:
         """A cell starts or goes on."""
-        self.name, self.started, self.seen = name, time.monotonic(), 0
+        self.name, self.started, self.seen = self.part + name, time.monotonic(), 0
 
     def epoch(self, number: int, last: EpochResult | None) -> None:
         """Epoch ``number`` (from 0) of the cell starts; ``last`` is the result of the one before."""
@@ -124,7 +126,7 @@ class LiveProgress(Progress):
     def cell(self, name: str) -> None:
         super().cell(name)
         self.errors, self.drawn, self.number = "", 0.0, 0
-        self.bars.reset(self.one, description=name, figures="", completed=0)
+        self.bars.reset(self.one, description=self.name, figures="", completed=0)
 
     def epoch(self, number: int, last: EpochResult | None) -> None:
         self.number = number

@@ -26,6 +26,8 @@ Row = dict[str, Any]
 def recorded_settings(settings: CompareSettings, data: ImageData) -> Row:
     """The settings as rows and run folders hold them: the data by name and content, the device as it was chosen."""
     record = asdict(settings) | {"data": data.name, "device": settings.resolved_device}
+    if not settings.se:
+        del record["se"]  # a run from before there was the option goes on
     return record | {"activations": list(settings.activations), "content": data.content}
 
 

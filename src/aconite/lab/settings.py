@@ -10,7 +10,7 @@ import torch
 
 from aconite.errors import SettingsError, UnknownNameError
 from aconite.models import list_models
-from aconite.nn import activations
+from aconite.nn import check_activation
 
 __all__ = ["CompareSettings"]
 
@@ -29,8 +29,9 @@ class CompareSettings:
     Attributes:
         data: "digits", "mnist5k", or a folder with ``train/<class>/*`` and ``test/<class>/*``.
         model: a network of :func:`aconite.models.list_models`.
-        activations: names of :func:`aconite.nn.activations`; differences are taken to "relu" or, where that
-            is not among them, to the first.
+        activations: names of :func:`aconite.nn.activations`, or formulas such as "x * sigmoid(beta * x)"; differences
+            are taken to "relu" or, where that is not among them, to the first.
+        se: squeeze-and-excitation at the end of each block, beside the activation.
         seeds: how many seeds, counted from 0, each activation is trained with.
         epochs: passes over the training images.
         batch_size: images in a step, at least 2; an incomplete last batch is left out (other images each epoch).
@@ -56,6 +57,7 @@ class CompareSettings:
     data: str = "digits"
     model: str = "resnet8"
     activations: tuple[str, ...] = ("relu", "silu", "acon-c", "meta-acon", "se-relu")
+    se: bool = False
     seeds: int = 3
     epochs: int = 30
     batch_size: int = 128
@@ -83,8 +85,7 @@ class CompareSettings:
         if not self.activations:
             raise SettingsError("activations is empty: name at least one, such as relu,acon-c")
         for name in self.activations:
-            if name not in activations():
-                raise UnknownNameError("activation", name, activations())
+            check_activation(name)
             if self.activations.count(name) > 1:
                 raise SettingsError(f"activation {name!r} is named twice: name each one once")
         if self.device == "cuda" and not torch.cuda.is_available():

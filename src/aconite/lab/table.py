@@ -12,7 +12,7 @@ from aconite.lab.settings import CompareSettings
 from aconite.lab.statistics import PairedDifference
 from aconite.lab.summary import Line
 
-__all__ = ["Columns", "cost_table", "error_table", "print_table"]
+__all__ = ["Columns", "cost_table", "difference_text", "error_table", "print_columns", "print_table"]
 
 _Value = str | float | None
 Columns = tuple[list[str], list[list[_Value]], str]  # heads, a row of values for each line, the note below
@@ -25,7 +25,7 @@ def error_table(settings: CompareSettings, lines: Sequence[Line]) -> Columns:
         [
             line.activation,
             f"{line.mean:.2f}" + ("" if line.deviation is None else f" ± {line.deviation:.2f}"),
-            None if line.difference is None else _difference(line.difference),
+            None if line.difference is None else difference_text(line.difference),
             {None: None, True: "yes", False: "no"}[line.beyond_noise],
         ]
         for line in lines
@@ -51,17 +51,25 @@ def cost_table(settings: CompareSettings, lines: Sequence[Line]) -> Columns:
 
 def print_table(settings: CompareSettings, lines: Sequence[Line]) -> None:
     """Prints both tables, each with its note."""
+    print_columns(error_table(settings, lines))
+    print_columns(cost_table(settings, lines))
+
+
+def print_columns(columns: Columns, caption: str | None = None) -> None:
+    """Prints one table with its note below, and its caption above if it has one."""
+    heads, rows, note = columns
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a file has no width, and 80 is too narrow for long names
-    for heads, rows, note in (error_table(settings, lines), cost_table(settings, lines)):
-        table = Table(box=box.SIMPLE_HEAD)
-        for number, head in enumerate(heads):
-            table.add_column(head, justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*map(_shown, row))
-        console.print(table)
-        console.print(note, markup=False, highlight=False)
+    if caption:
+        console.print(f"\n{caption}", style="bold", markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*map(_shown, row))
+    console.print(table)
+    console.print(note, markup=False, highlight=False)
 
 
 def _error_notes(settings: CompareSettings, lines: Sequence[Line]) -> list[str]:
@@ -86,7 +94,8 @@ def _error_notes(settings: CompareSettings, lines: Sequence[Line]) -> list[str]:
     return notes
 
 
-def _difference(difference: PairedDifference) -> str:
+def difference_text(difference: PairedDifference) -> str:
+    """The mean and, where there is one, its interval."""
     interval = "" if difference.low is None else f" ({difference.low:+.2f} … {difference.high:+.2f})"
     return f"{difference.mean:+.2f}{interval}"
 

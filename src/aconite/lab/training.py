@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aconite.lab.checkpoints import EpochCheckpoints, RenamedCheckpoints, last_good_checkpoint
 from aconite.lab.data import ImageData, evaluation_batches, training_batches
+from aconite.lab.learning import LearntEpochs
 from aconite.lab.progress import Progress
 from aconite.lab.settings import CompareSettings
 from aconite.lab.tasks import Classification
@@ -35,8 +38,16 @@ class Cell:
     activation: str
 
     @property
-    def name(self) -> str:
+    def title(self) -> str:
         return f"{self.activation}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """The title as a file's name: of a formula, its words and a checksum."""
+        if re.fullmatch(r"[\w.-]+", self.title):
+            return self.title
+        words = re.sub(r"\W+", "_", self.activation)[:60]
+        return f"{words}-{zlib.crc32(self.activation.encode()):08x}-seed{self.seed}"
 
 
 def new_task(cell: Cell, settings: CompareSettings, data: ImageData) -> Classification:
@@ -45,6 +56,7 @@ def new_task(cell: Cell, settings: CompareSettings, data: ImageData) -> Classifi
     network = create(
         settings.model,
         activation=cell.activation,
+        se=settings.se,
         num_classes=len(data.classes),
         in_channels=data.channels,
         stem=stem_for(min(data.image_size)),
@@ -65,7 +77,7 @@ def train(cell: Cell, settings: CompareSettings, data: ImageData, folder: Path, 
 
     A loss that is no longer finite ends the training early.
     """
-    progress.cell(cell.name)
+    progress.cell(cell.title)
     task = new_task(cell, settings, data)
     resume = last_good_checkpoint(folder, progress.note)
     watch = _Watch(progress)
@@ -74,7 +86,7 @@ def train(cell: Cell, settings: CompareSettings, data: ImageData, folder: Path, 
             accelerator="gpu" if settings.resolved_device == "cuda" else "cpu",
             devices=1,
             max_epochs=settings.epochs,
-            callbacks=[watch, EpochCheckpoints(folder)],
+            callbacks=[watch, LearntEpochs(data), EpochCheckpoints(folder)],
             plugins=[RenamedCheckpoints()],
             logger=False,
             enable_progress_bar=False,
