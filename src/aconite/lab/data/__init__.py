@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from aconite.errors import SettingsError
+from aconite.lab.data.checking import CheckedData, check_data, find_task
 from aconite.lab.data.classification import ImageData, evaluation_batches, shift_and_flip, training_batches
 from aconite.lab.data.embedded import digits, mnist5k
 from aconite.lab.data.folder import read_folder
 
-__all__ = ["ImageData", "evaluation_batches", "load", "shift_and_flip", "training_batches"]
+__all__ = [
+    "CheckedData",
+    "ImageData",
+    "check_data",
+    "evaluation_batches",
+    "find_task",
+    "load",
+    "shift_and_flip",
+    "training_batches",
+]
 
 _EMBEDDED = {"digits": digits, "mnist5k": mnist5k}
 

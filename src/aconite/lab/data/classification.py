@@ -50,7 +50,7 @@ class ImageData:
 
     @property
     def reach(self) -> int:
-        """By how many pixels training images are shifted at most: an eighth of the shorter side."""
+        """By how many pixels training images are shifted at most, an eighth of the shorter side."""
         return min(self.image_size) // 8
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:

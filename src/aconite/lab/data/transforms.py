@@ -1,0 +1,123 @@
+"""What training and evaluation do to an image and its target: torchvision's transforms v2; the one door of torchvision.
+
+Each function returns one transform to hand to a data set. Whatever is random in it draws from torch's generator alone,
+which the data set sets from (seed, epoch, index) for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from aconite.errors import MissingExtraError
+from aconite.lab.data.masks import IGNORED
+
+try:
+    from torchvision import tv_tensors as tv_tensors
+    from torchvision.transforms import v2
+except ModuleNotFoundError as error:
+    raise MissingExtraError((error.name or "torchvision").partition(".")[0], "vision") from error
+
+__all__ = [
+    "RandomScale",
+    "classification_evaluation",
+    "classification_training",
+    "detection_evaluation",
+    "detection_training",
+    "segmentation_evaluation",
+    "segmentation_training",
+    "tv_tensors",
+]
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images, which everyone uses
+
+
+class RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+    """Resizes image, boxes and mask by one factor, drawn evenly from ``scale``; aspect ratio kept.
+
+    >>> RandomScale((0.5, 0.5))(torch.zeros(3, 10, 20)).shape
+    torch.Size([3, 5, 10])
+    """
+
+    def __init__(self, scale: tuple[float, float]) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = v2.query_size(flat_inputs)
+        factor = float(torch.empty(()).uniform_(*self.scale))
+        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self._call_kernel(v2.functional.resize, inpt, params["size"], antialias=True)
+
+
+def classification_training(size: int = 224, scale: tuple[float, float] = (0.08, 1.0), flip: float = 0.5) -> v2.Compose:
+    """A crop of a random share of the image's area, resized to ``size``; mirrored; normalised."""
+    return _compose(v2.RandomResizedCrop(size, scale=scale), v2.RandomHorizontalFlip(flip), *_normalised())
+
+
+def classification_evaluation(size: int = 224, side: int = 256) -> v2.Compose:
+    """The shorter side resized to ``side``, the middle ``size`` × ``size`` cut out; normalised."""
+    return _compose(v2.Resize(side), v2.CenterCrop(size), *_normalised())
+
+
+def detection_training(
+    side: int | Sequence[int] | None = None, longest: int = 1333, flip: float = 0.5, normalise: bool = False
+) -> v2.Compose:
+    """Mirrored; the shorter side resized to ``side`` (one of several: drawn), the longer at most ``longest``.
+
+    torchvision's detection models resize and normalise by themselves, so that neither is done unless asked for.
+
+    >>> [type(step).__name__ for step in detection_training(side=600).transforms]
+    ['RandomHorizontalFlip', 'RandomShortestSize', 'SanitizeBoundingBoxes', 'ToDtype']
+    """
+    resize = [] if side is None else [v2.RandomShortestSize([side] if isinstance(side, int) else list(side), longest)]
+    return _compose(v2.RandomHorizontalFlip(flip), *resize, v2.SanitizeBoundingBoxes(labels_getter=_per_box),
+                    *_normalised(normalise))  # fmt: skip
+
+
+def detection_evaluation(side: int | None = None, longest: int = 1333, normalise: bool = False) -> v2.Compose:
+    """As `detection_training` without chance: boxes are those of the resized image."""
+    resize = [] if side is None else [v2.RandomShortestSize([side], longest)]
+    return _compose(*resize, *_normalised(normalise))
+
+
+def segmentation_training(crop: int | tuple[int, int], scale: tuple[float, float] = (0.5, 2.0), rotation: float = 0.0,
+                          flip: float = 0.5) -> v2.Compose:  # fmt: skip
+    """Scaled by a random factor, rotated by up to ``rotation`` degrees, mirrored, a random ``crop`` (height, width)
+    cut out; normalised.
+
+    What a rotation or a crop larger than the image adds is the mean colour, ignored in the mask.
+
+    >>> image = tv_tensors.Image(torch.zeros(3, 40, 60, dtype=torch.uint8))
+    >>> mask = tv_tensors.Mask(torch.zeros(40, 60, dtype=torch.int64))
+    >>> [tuple(part.shape) for part in segmentation_training(crop=(32, 48))(image, mask)]
+    [(3, 32, 48), (32, 48)]
+    """
+    fill = {tv_tensors.Image: [round(255 * mean) for mean in MEAN], tv_tensors.Mask: IGNORED}
+    turn = [v2.RandomRotation(rotation, v2.InterpolationMode.BILINEAR, fill=fill)] if rotation else []
+    cut = v2.RandomCrop(crop, pad_if_needed=True, fill=fill)
+    return _compose(RandomScale(scale), *turn, v2.RandomHorizontalFlip(flip), cut, *_normalised())
+
+
+def segmentation_evaluation(side: int | None = None) -> v2.Compose:
+    """Normalised; with ``side`` image and mask are first resized to that shorter side."""
+    return _compose(*([] if side is None else [v2.Resize(side)]), *_normalised())
+
+
+def _compose(*steps: Any) -> v2.Compose:
+    return v2.Compose(list(steps))
+
+
+def _normalised(normalise: bool = True) -> list[Any]:
+    # float32 for images only: ToDtype leaves masks and boxes alone
+    return [v2.ToDtype(torch.float32, scale=True), *([v2.Normalize(MEAN, DEVIATION)] if normalise else [])]
+
+
+def _per_box(inputs: Any) -> tuple[torch.Tensor, ...]:
+    """The target's entries that lose a row when a box is lost."""
+    target = inputs[1]
+    return target["labels"], target["area"], target["iscrowd"]
