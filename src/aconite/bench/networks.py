@@ -98,7 +98,7 @@ def measure_networks(
     and layout, as p20, p50, p80; and the bytes kept for backward.
 
     A step is forward, cross-entropy, backward and an SGD update; inference is in evaluation mode under
-    ``torch.inference_mode``. "fused" networks went through `aconite.fuse`.
+    ``torch.inference_mode``. "fused" networks went through `aconite.surgery.fuse`.
 
     Args:
         name: as `aconite.models.create` knows it.

@@ -16,3 +16,4 @@ from aconite.models.preprocessing import ReferencePreprocessing as ReferencePrep
 from aconite.models.registry import create as create
 from aconite.models.registry import list_models as list_models
 from aconite.models.stems import stem_for as stem_for
+from aconite.models.weight_files import read_weights as read_weights

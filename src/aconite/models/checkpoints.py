@@ -137,15 +137,15 @@ def reference_state_dict(model: nn.Module) -> dict[str, Tensor]:
 def load_reference(model: _Model, checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> _Model:
     """Load a checkpoint of the public reference code into the same network of ours, and return the network.
 
-    ==================  ==========================================  ==============
-    reference folder    network                                     activation
-    ==================  ==========================================  ==============
-    ShuffleNetV2_ACON   shufflenetv2_x0_5, …x1_0, …x1_5, …x2_0      "acon-c"
-    ShuffleNet_MetaACON the same                                    "meta-acon"
-    ResNet_ACON         resnet18, resnet50, resnet101, resnet152    "acon-c"
-    ResNet_MetaACON     resnet50, resnet101, resnet152              "meta-acon"
-    TFNet               tfnet_0_5, tfnet_1_0, tfnet_1_5, tfnet_2_0  "acon-frelu"
-    ==================  ==========================================  ==============
+    ===================  ==========================================  ==============
+    reference folder     network                                     activation
+    ===================  ==========================================  ==============
+    ShuffleNetV2_ACON    shufflenetv2_x0_5, …x1_0, …x1_5, …x2_0      "acon-c"
+    ShuffleNet_MetaACON  the same                                    "meta-acon"
+    ResNet_ACON          resnet18, resnet50, resnet101, resnet152    "acon-c"
+    ResNet_MetaACON      resnet50, resnet101, resnet152              "meta-acon"
+    TFNet                tfnet_0_5, tfnet_1_0, tfnet_1_5, tfnet_2_0  "acon-frelu"
+    ===================  ==========================================  ==============
 
     ``checkpoint`` is a state dict, or a dict that has one under ``"state_dict"``, or the path of a file of
     ``torch.save`` or safetensors that holds either; nothing but tensors is read from it. Names may begin with

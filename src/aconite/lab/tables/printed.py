@@ -54,7 +54,7 @@ class PublishedRow:
 
     @property
     def variant(self) -> str:
-        """The activation, with SE where there is one: what tells apart the rows of one network."""
+        """What tells apart the rows of one network, the activation and whether there is SE."""
         return f"{self.activation} + SE" if self.se else self.activation
 
 

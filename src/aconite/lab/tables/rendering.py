@@ -13,6 +13,7 @@ from aconite.lab.tables.results import Budget, Result
 __all__ = ["columns_of", "print_measured"]
 
 _METRICS = {"error": "error %", "gain": "gain over ReLU"}
+_BESIDE = 3  # so many metrics stand beside each other; more have a line each
 _Cells = list[str | float | None]
 
 
@@ -30,19 +31,23 @@ def print_measured(measured: MeasuredTable) -> None:
 
 def _results(measured: MeasuredTable) -> Columns:
     metrics, budgets = measured.table.metrics, measured.budgets
+    here = [f"here {number}" for number in range(1, 1 + len(budgets))] or ["here"]
+    note = " ".join(_result_notes(budgets))
+    if len(metrics) > _BESIDE:
+        heads = ["network, activation", "metric", "published", *here]
+        return heads, [_line(measured, row, metric) for row in measured.table.rows for metric in metrics], note
     names = [_METRICS.get(metric, metric) for metric in metrics]
-    heads = ["network, activation", *(f"{name}, published" for name in names)]
-    heads += [f"{name}, here{f' {number}' if budgets else ''}" for number in _numbers(measured) for name in names]
+    heads = ["network, activation", *(f"{name}, {which}" for which in ("published", *here) for name in names)]
     rows: list[_Cells] = []
     for row in measured.table.rows:
-        cells: _Cells = [_name(row), *(_figure(row.figures.get(metric)) for metric in metrics)]
-        cells += [_result(budget.results[row].get(metric)) for budget in budgets for metric in metrics]
-        rows.append(cells if budgets else [*cells, *(None for _ in metrics)])
-    return heads, rows, " ".join(_result_notes(budgets))
+        lines = [_line(measured, row, metric)[2:] for metric in metrics]
+        rows.append([_name(row), *(cell for cells in zip(*lines, strict=True) for cell in cells)])
+    return heads, rows, note
 
 
-def _numbers(measured: MeasuredTable) -> range:
-    return range(1, 1 + max(1, len(measured.budgets)))
+def _line(measured: MeasuredTable, row: PublishedRow, metric: str) -> _Cells:
+    results = [_result(budget.results[row].get(metric)) for budget in measured.budgets] or [None]
+    return [_name(row), metric, _figure(row.figures.get(metric)), *results]
 
 
 def _result_notes(budgets: Sequence[Budget]) -> list[str]:

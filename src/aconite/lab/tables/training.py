@@ -43,7 +43,7 @@ def train_table(table: PublishedTable, out: Path, *, progress: Callable[[], Prog
     """Train what is not finished yet, each network in its own folder below ``out``; stopped, it goes on there.
 
     Raises:
-        SettingsError: as in :func:`table_runs`.
+        SettingsError: a setting is unknown or out of range, or the table has nothing to train.
         DataError: the data cannot be used as they are.
         CheckpointError: a folder holds a run with other settings.
     """
