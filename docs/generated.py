@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 from pathlib import Path
 
@@ -10,17 +11,32 @@ import figures
 from aconite.cli import main
 from aconite.models import create, list_models
 from aconite.nn import activation, activations
+from aconite.report import (
+    family_curves,
+    function_curves,
+    maxout_pairs,
+    switching_curves,
+    write_explorer,
+    write_figure,
+)
 
 
 def write_all(app):
     folder = Path(app.srcdir) / "_build" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     figures.draw_all(folder)
+    names = ["relu", "gelu", "mish", "acon-c:p1=1.2,p2=-0.8,beta=2"]
+    drawn = {"family": family_curves(), "pairs": maxout_pairs(), "switching": switching_curves()}
+    for name, figure in (drawn | {"curves": function_curves(names)}).items():
+        write_figure(figure, folder / f"{name}.svg")
+    write_explorer(Path(app.outdir) / "sliders.html")
     (folder / "activations.md").write_text(
         table(("name", "function", "parameters at C = 64"), activation_rows()), "utf-8"
     )
     (folder / "networks.md").write_text(table(("name", "parameters, 1000 classes, ReLU"), network_rows()), "utf-8")
-    for command in ("demo", "compare"):
+    columns = ("library", "network", "converted", "largest step of a layer", "output", "left, and why")
+    (folder / "convert-sweep.md").write_text(table(columns, sweep_rows()), "utf-8")
+    for command in ("demo", "compare", "table", "search"):
         (folder / f"{command}-help.txt").write_text(help_of(command), "utf-8")
 
 
@@ -38,6 +54,25 @@ def activation_rows():
 def network_rows():
     for name in list_models():
         yield f"`{name}`", f"{sum(parameter.numel() for parameter in create(name).parameters()):,}"
+
+
+def sweep_rows():
+    """Of `tests/surgery/sweep/sweep.py`."""
+    results = Path(__file__).parents[1] / "benchmarks/results/convert-sweep.jsonl"
+    for row in map(json.loads, results.read_text("utf-8").splitlines()):
+        if "converted" not in row:
+            yield row["library"], row["model"], "", "", "", row.get("nothing") or row.get("skipped") or row["error"]
+            continue
+        steps = [row[name] for name in ("largest_exact", "largest_fit") if row[name] is not None]
+        moved = row["output_deviation"]
+        yield (
+            row["library"],
+            row["model"],
+            f"{row['converted']} of {row['sites']}",
+            f"{max(steps):.2g}" if steps else "",
+            f"{moved / row['output_scale']:.1%}" if moved is not None and row["output_scale"] else "",
+            "; ".join(f"{count} × {reason}" for reason, count in row["left"].items()),
+        )
 
 
 def help_of(command):

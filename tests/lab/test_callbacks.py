@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +150,45 @@ def test_only_the_first_process_measures(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pl.Trainer, "is_global_zero", property(lambda self: False))
     fit(Task(network()), tmp_path, Recorder())
     assert not calls
+
+
+TWO_PROCESSES = """
+import sys, torch, aconite
+import lightning.pytorch as pl
+from aconite.lab.callbacks import LogActivations
+from lightning.pytorch.loggers import CSVLogger
+
+class Task(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Sequential(torch.nn.Linear(4, 8), aconite.AconC(8), torch.nn.Linear(8, 1))
+
+    def training_step(self, batch, number):
+        return self.network(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+trainer = pl.Trainer(
+    max_epochs=1, accelerator="cpu", devices=2, strategy="ddp", logger=CSVLogger(sys.argv[1], name="", version=""),
+    callbacks=[LogActivations(2)], default_root_dir=sys.argv[1], enable_progress_bar=False,
+    enable_checkpointing=False, enable_model_summary=False, log_every_n_steps=1,
+)
+trainer.fit(Task(), torch.utils.data.DataLoader(torch.randn(24, 4), batch_size=4))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES, "utf-8")
+    subprocess.run(
+        [sys.executable, script, tmp_path], check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "2"]  # three steps of two processes, logged once
+    assert all(row["activations/network.1/beta_mean"] for row in rows)
 
 
 def test_one_measurement_for_gathered_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

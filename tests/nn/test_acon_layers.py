@@ -155,12 +155,20 @@ def test_reference_argument_names():
         ann.AconC(8, width=8)
 
 
+@pytest.mark.parametrize("kind", [ann.AconA, ann.AconC, ann.MetaAconC])
+def test_a_truth_value_is_the_inplace_of_generic_code(kind):
+    for inplace in (True, False):
+        layer = kind(inplace)
+        assert layer.channels is None
+        layer(torch.zeros(2, 5, 3, 3))
+        assert layer.channels == 5
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: ann.AconC(0), "channels=0"),
         (lambda: ann.AconC(2.5), "channels=2.5"),
-        (lambda: ann.AconC(True), "channels=True"),
         (lambda: ann.AconC(4, gate="soft"), "gate='soft'"),
         (lambda: ann.AconC(4, init="normal"), "init='normal' is not known; write 'paper', 'swish', 'near-swish'"),
         (lambda: ann.AconFReLU(4, stride=3), "stride=3"),

@@ -128,6 +128,18 @@ def test_good_fits_are_good():
     assert gap(nn.GELU(), wide, reach=3.0) == pytest.approx(wide.max_deviation, rel=1e-3)
 
 
+@pytest.mark.parametrize("slope", [0.5, 1.702, 1.0])
+def test_a_fit_that_is_exact_is_finite(slope):
+    class Sloped(nn.Module):
+        def forward(self, x):
+            return x * torch.sigmoid(slope * x)
+
+    match = from_activation(Sloped())
+    assert (match.p1, match.p2, match.beta) == pytest.approx((1.0, 0.0, slope), abs=1e-5)
+    assert match.max_deviation < 1e-5
+    assert gap(Sloped(), match, reach=8.0) < 1e-5
+
+
 def test_the_module_and_its_mode_stay():
     class Scaled(nn.Module):
         def __init__(self):

@@ -1,6 +1,8 @@
 """Calls find their layers whoever runs the model: the compiler, threads, checkpoints, exceptions, other paths."""
 
 import copy
+import functools
+import pickle
 import threading
 
 import pytest
@@ -190,6 +192,66 @@ def test_another_path_than_the_example_is_an_error():
         converted(x, first=False)
     with pytest.raises(AconiteError, match="outside of the forward"):
         converted.act(x)
+
+
+def decorated(method):
+    @functools.wraps(method)
+    def call(self, *args):
+        return method(self, *args)
+
+    return call
+
+
+class Methods(nn.Module):
+    """Users call the first two methods alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.act = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1), nn.ReLU()
+
+    @staticmethod
+    def rectified(x):
+        return F.relu(x)
+
+    @decorated
+    def forward_features(self, x):
+        return self.rectified(self.act(self.conv2(self.act(self.conv1(x)))) - 0.1)
+
+    def forward_head(self, x):
+        return F.silu(self.act(x.mean((2, 3)) - 0.1))
+
+    @decorated
+    def doubled(self, x):
+        return 2 * F.silu(x)
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+
+@pytest.mark.parametrize("copied", [lambda m: m, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_methods_called_alone(copied):
+    torch.manual_seed(0)
+    model, x = Methods().eval(), torch.randn(2, 8, 5, 5)
+    converted, changes = convert(model, example_inputs=x, tolerance=1e-4)
+    assert sorted(row.channels for row in changes) == [4, 8, 8, 8, 8]
+    converted = copied(converted)
+    assert torch.allclose(converted(x), model(x), atol=1e-3)
+    with torch.no_grad():
+        for name, parameter in converted.named_parameters():
+            if name.endswith((".p1", ".p2")):
+                parameter.fill_(2.0)  # every layer doubles
+    features = 4 * (2 * converted.conv2(2 * converted.conv1(x)) - 0.1) / 2
+    assert torch.allclose(converted.forward_features(x), features, atol=1e-5)
+    scores = 4 * (features.mean((2, 3)) - 0.1)
+    assert torch.allclose(converted.forward_head(features), scores, atol=1e-5)
+    assert torch.allclose(converted(x), scores, atol=1e-5)
+    assert torch.allclose(torch.compile(converted, backend="eager", fullgraph=True)(x), scores, atol=1e-5)
+    # Not on the way of any call: as the class has it.
+    assert "doubled" not in vars(converted)
+    assert torch.equal(converted.doubled(x), model.doubled(x))
+    back, _ = deconvert(converted)
+    assert not {"forward", "forward_features", "forward_head"} & vars(back).keys()
+    assert torch.equal(back.forward_features(x), model.forward_features(x))
 
 
 def test_another_order_in_training():

@@ -65,9 +65,15 @@ def add_inspect(commands: Any) -> None:
         "dead units, saturation, offset, non-linearity, gradient, and of the ACON family p1, p2, β and their states.",
     )
     option = parser.add_argument
-    option("model", metavar="MODEL", help="a folder that `aconite compare` wrote, or package.module:function")
+    option(
+        "model",
+        metavar="MODEL",
+        help="a folder that `aconite compare` wrote, a network such as resnet18:activation=acon-c, or "
+        "package.module:function",
+    )
     option("data", metavar="DATA", nargs="?", help="digits, mnist5k, or a folder of images (default: the run's own)")
     option("--cell", metavar="NAME", help="which training of the folder, such as acon-c-seed0")
+    option("--weights", metavar="FILE", help="weights for a network or function, of torch.save or safetensors")
     option("--part", metavar="NAME", default="test", help="test (default) or train")
     option("--batch-size", metavar="N", type=int, default=128, help="images at a time (default 128)")
     option("--image-size", metavar="N", type=int, help="resize a folder's images to N×N, for a model of one's own")
@@ -102,7 +108,10 @@ def _plot(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from aconite.lab import inspect, inspection_json, inspection_page, print_inspection, subject
 
-    given = subject(arguments.model, arguments.data, cell=arguments.cell, image_size=arguments.image_size)
+    given = subject(
+        arguments.model, arguments.data, cell=arguments.cell, weights=arguments.weights,
+        image_size=arguments.image_size,
+    )  # fmt: skip
     found = inspect(
         given.model, given.data, name=given.name, part=arguments.part, batch_size=arguments.batch_size,
         raw=arguments.raw, channel_dim=arguments.channel_dim,

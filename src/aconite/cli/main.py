@@ -1,4 +1,7 @@
-"""`aconite`: the commands, and how each ends: 0 done, 2 a mistake that the one line on stderr explains, 130 Ctrl-C."""
+"""`aconite`: the commands, and how each ends.
+
+0 done, 1 problems found (check-data), 2 a mistake that the one line on stderr explains, 130 Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from aconite.cli import bench, compare, info
+from aconite.cli import bench, check_data, compare, info, look, search, table
 from aconite.errors import AconiteError, SettingsError, UnknownNameError
 
 __all__ = ["main"]
@@ -65,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     compare.add_demo(commands)
     compare.add_compare(commands)
+    search.add_search(commands)
+    table.add_table(commands)
+    look.add_plot(commands)
+    look.add_inspect(commands)
+    look.add_explore(commands)
+    check_data.add_check_data(commands)
     bench.add_bench(commands)
     info.add_info(commands)
     return parser

@@ -17,21 +17,89 @@ except ModuleNotFoundError as error:
     raise MissingExtraError((error.name or "lightning").partition(".")[0], "lab") from error
 
 from aconite.lab.comparison import Comparison, compare
+from aconite.lab.data import ImageData, load
+from aconite.lab.finished import errors_by_network, learnt_beta, learnt_layers, training_errors
+from aconite.lab.inspection import (
+    Inspection,
+    Subject,
+    inspect,
+    inspection_json,
+    inspection_page,
+    print_inspection,
+    subject,
+)
+from aconite.lab.learning import learnt_epochs
 from aconite.lab.progress import Progress, progress_for
 from aconite.lab.settings import CompareSettings
 from aconite.lab.statistics import PairedDifference
+from aconite.lab.study import Study, StudySettings, print_study, run_study, study_settings
 from aconite.lab.summary import Line
 from aconite.lab.table import print_table
+from aconite.lab.tables import (
+    CostSettings,
+    Counts,
+    MeasuredTable,
+    NetworkCost,
+    PublishedRow,
+    PublishedTable,
+    count_elementwise,
+    find_rows,
+    measure_table,
+    print_measured,
+    published_table,
+    published_tables,
+    table_csv,
+    table_json,
+    table_page,
+    train_table,
+    write_bars,
+)
 from aconite.lab.tasks import EpochResult
 
 __all__ = [
     "CompareSettings",
     "Comparison",
+    "CostSettings",
+    "Counts",
     "EpochResult",
+    "ImageData",
+    "Inspection",
     "Line",
+    "MeasuredTable",
+    "NetworkCost",
     "PairedDifference",
     "Progress",
+    "PublishedRow",
+    "PublishedTable",
+    "Study",
+    "StudySettings",
+    "Subject",
     "compare",
+    "count_elementwise",
+    "errors_by_network",
+    "find_rows",
+    "inspect",
+    "inspection_json",
+    "inspection_page",
+    "learnt_beta",
+    "learnt_epochs",
+    "learnt_layers",
+    "load",
+    "measure_table",
+    "print_inspection",
+    "print_measured",
+    "print_study",
     "print_table",
     "progress_for",
+    "published_table",
+    "published_tables",
+    "run_study",
+    "study_settings",
+    "subject",
+    "table_csv",
+    "table_json",
+    "table_page",
+    "train_table",
+    "training_errors",
+    "write_bars",
 ]

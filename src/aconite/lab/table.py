@@ -56,20 +56,25 @@ def print_table(settings: CompareSettings, lines: Sequence[Line]) -> None:
 
 
 def print_columns(columns: Columns, caption: str | None = None) -> None:
-    """Prints one table with its note below, and its caption above if it has one."""
+    """Prints one table with its note below, and its caption above if it has one; a narrow terminal folds it."""
     heads, rows, note = columns
+    shown = [[_shown(value) for value in row] for row in rows]
+    widest = [max(map(len, [*head.split(), *(row[at] for row in shown)])) for at, head in enumerate(heads)]
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)  # a file has no width, and 80 is too narrow for long names
+    file = not console.is_terminal  # as wide as its table needs, and at least 100: 80 is too narrow for long names
+    if file:
+        console = Console(width=max(100, sum(widest) + 2 * len(heads) + 2))
     if caption:
         console.print(f"\n{caption}", style="bold", markup=False, highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=not number)
-    for row in rows:
-        table.add_row(*map(_shown, row))
+    for at, (head, width) in enumerate(zip(heads, widest, strict=True)):
+        table.add_column(
+            head, justify="right" if at else "left", no_wrap=not at, overflow="fold", min_width=width if file else None
+        )
+    for row in shown:
+        table.add_row(*row)
     console.print(table)
-    console.print(note, markup=False, highlight=False)
+    console.print(note, markup=False, highlight=False, width=100 if file else None)
 
 
 def _error_notes(settings: CompareSettings, lines: Sequence[Line]) -> list[str]:

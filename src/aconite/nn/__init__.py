@@ -1,14 +1,17 @@
 """Layers: the ACON family, its rivals, activations by name, and parameter groups."""
 
+from aconite.nn import expression as expression
 from aconite.nn.acon import AconA as AconA
 from aconite.nn.acon import AconB as AconB
 from aconite.nn.acon import AconC as AconC
 from aconite.nn.activations import activation as activation
 from aconite.nn.activations import activations as activations
+from aconite.nn.activations import check_activation as check_activation
 from aconite.nn.baselines import Maxout as Maxout
 from aconite.nn.baselines import PReLU as PReLU
 from aconite.nn.channels import ChannelModule as ChannelModule
 from aconite.nn.channels import published_state_dict as published_state_dict
+from aconite.nn.expression import Expression as Expression
 from aconite.nn.funnel import AconFReLU as AconFReLU
 from aconite.nn.funnel import FReLU as FReLU
 from aconite.nn.groups import param_groups as param_groups

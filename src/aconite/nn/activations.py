@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +15,13 @@ from aconite.errors import SettingsError, UnknownNameError
 from aconite.nn.acon import AconA, AconB, AconC
 from aconite.nn.baselines import Maxout, PReLU
 from aconite.nn.channels import ChannelModule
+from aconite.nn.expression import Expression
 from aconite.nn.funnel import AconFReLU, FReLU
 from aconite.nn.initial import Init, check_init
 from aconite.nn.meta import MetaAconC
 from aconite.nn.squeeze import SqueezeExciteReLU
 
-__all__ = ["activation", "activations"]
+__all__ = ["activation", "activations", "check_activation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,28 @@ _ENTRIES: dict[str, _Entry] = {
 }
 
 
+def check_activation(name: str) -> None:
+    """Refuse what `activation` does not take as a name.
+
+    Raises:
+        UnknownNameError: neither one of `activations` nor a formula.
+        SettingsError: a formula that cannot be read.
+    """
+    _entry(name)
+
+
+def _entry(name: Any) -> _Entry:
+    """What is known about a name; the word x, a bracket or an operator other than - tells a formula from a name."""
+    if not isinstance(name, str):
+        raise UnknownNameError("activation", str(name), _ENTRIES)
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    if re.search(r"\bx\b|[()+*/]", name) is None:
+        raise UnknownNameError("activation", name, _ENTRIES)
+    tree = Expression(name).tree
+    return _Entry(line=name, build=partial(Expression, tree), has_init=True)
+
+
 def activations() -> Mapping[str, str]:
     """Every name that `activation` takes, with one line on what it is.
 
@@ -76,7 +100,7 @@ def activation(
     """A new activation layer by name.
 
     Args:
-        name: one of `activations`.
+        name: one of `activations`, or a formula such as ``"x * sigmoid(beta * x)"`` (see `aconite.nn.Expression`).
         channels: C, or None to learn it from the first input; layers without channels ignore it.
         init: where p1, p2 and β start, for the layers that draw them (see `aconite.nn.AconC`); others ignore it.
         channel_dim: where the channels are.
@@ -85,14 +109,14 @@ def activation(
 
     Raises:
         UnknownNameError: the name is not known; the message suggests the nearest.
-        SettingsError: the layer does not take these options, or no such channel_dim.
+        SettingsError: the layer does not take these options, or no such channel_dim; a formula that cannot be read.
 
     >>> activation("acon-c", 64, init="near-swish")
     AconC(64)
+    >>> activation("max(x, sin(x))")
+    Expression(max(x, sin(x)))
     """
-    entry = _ENTRIES.get(name) if isinstance(name, str) else None
-    if entry is None:
-        raise UnknownNameError("activation", str(name), _ENTRIES)
+    entry = _entry(name)
     check_init(init)
     options.pop("inplace", None)
     kind: Any = entry.build.func if isinstance(entry.build, partial) else entry.build

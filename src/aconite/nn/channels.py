@@ -64,7 +64,9 @@ class ChannelModule(nn.Module):
     """The state-dict entry, and its dimension, that tells a lazy layer its channel count."""
 
     def _start(self, channels: int | None, device: Any, dtype: Any) -> None:
-        if channels is not None and (not isinstance(channels, int) or isinstance(channels, bool) or channels < 1):
+        if isinstance(channels, bool):
+            channels = None  # generic code writes act_layer(True), since nn.ReLU's first argument is inplace
+        if channels is not None and (not isinstance(channels, int) or channels < 1):
             raise SettingsError(
                 f"{type(self).__name__}(channels={channels!r}): expected a positive integer, or None to learn it from "
                 "the first input"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -55,6 +57,9 @@ class Group:
     """For the caller's evaluation and training mode: the site of each call, in the order of the calls."""
     functions: dict[bool, tuple[str, ...]] = field(default_factory=dict)
     """The names of the functions, in the same order."""
+    methods: dict[bool, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    """For each public method of the caller that makes some of the calls, such as ``forward_features``: which of them,
+    by their turns in the forward."""
     sites: list[Site] = field(default_factory=list)
 
 
@@ -83,6 +88,8 @@ def _group(
             found.setdefault(key, []).append(call)
         if keys:
             seen.setdefault(mode, {})[tuple(keys)] = tuple(call.function for call in calls if call.function)
+            if mode not in group.methods:
+                group.methods[mode] = _methods(group.caller, calls)
     keys = sorted(found, key=lambda key: found[key][0].order)
     several = len(keys) > 1
     for mode, sequences in seen.items():
@@ -100,6 +107,21 @@ def _group(
         names += [f"{number} of {len(keys)}"] if several else []
         group.sites.append(_site(found[key], group, path, " ".join(names), reason, channel_dim))
     return group
+
+
+def _methods(caller: nn.Module, calls: list[Call]) -> dict[str, tuple[int, ...]]:
+    within = [{code for code, _ in call.line} for call in calls]
+    found: dict[str, tuple[int, ...]] = {}
+    for name in sorted(set(dir(type(caller))).difference(dir(nn.Module))):
+        method = inspect.getattr_static(type(caller), name)
+        if not isinstance(method, FunctionType) or name.startswith("_"):
+            continue
+        # A decorator's code says nothing: it is the same for all that it decorates.
+        code = inspect.unwrap(method).__code__
+        turns = tuple(turn for turn, codes in enumerate(within) if code in codes)
+        if turns:
+            found[name] = turns
+    return found
 
 
 def _path(group: Group, paths: dict[nn.Module, str]) -> str:

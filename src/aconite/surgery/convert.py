@@ -16,9 +16,10 @@ from aconite.surgery.calls import Watch
 from aconite.surgery.callsites import Group, Site, grouped
 from aconite.surgery.changes import Changes
 from aconite.surgery.deviation import Deviations, output_deviation
+from aconite.surgery.dispatch import CountedForward
 from aconite.surgery.example import run_example
 from aconite.surgery.fused import restore
-from aconite.surgery.install import install, obstacle, shield
+from aconite.surgery.install import install, obstacle, shield, uncount
 from aconite.surgery.selection import Where, classes_in, selected
 from aconite.surgery.targets import Target
 
@@ -162,7 +163,10 @@ class _Plan:
             if reason is not None:
                 self.reasons[site] = reason
         self.check()
-        self.trees = [(m, dict(m._modules), m.__dict__.get("forward")) for m in model.modules()]
+        self.trees = [
+            (m, dict(m._modules), [value for value in m.__dict__.values() if isinstance(value, CountedForward)])
+            for m in model.modules()
+        ]
 
     def _dtype(self, site: Site) -> torch.dtype:
         parameters = (p for module in (site.caller, self.model) for p in module.parameters() if p.is_floating_point())
@@ -193,12 +197,10 @@ class _Plan:
 
     def undo(self) -> None:
         """Take everything out."""
-        for module, children, forward in self.trees:
+        for module, children, counted in self.trees:
             module._modules.clear()
             module._modules.update(children)
-            module.__dict__.pop("forward", None)
-            if forward is not None:
-                module.__dict__["forward"] = forward
+            uncount(module, counted)
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 `CallSites` holds the activations. The caller's ``forward`` attribute becomes a `CountedForward`, which counts turns
 from the start of each forward, on the thread that runs it; so threads, recursion, exceptions and checkpoints of the
-whole caller are right, and the caller keeps its class.
+whole caller are right, and the caller keeps its class. So does each method that makes some of the calls, since users
+call ``forward_features`` alone.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ class CallSites(nn.ModuleList):
         for number, activation in enumerate(activations):
             self.register_module(str(number), activation)
         either = next(iter(group.orders))
-        self.orders = {mode: group.orders.get(mode, group.orders[either]) for mode in (False, True)}
-        """For evaluation and training mode: the site of each call in its turn."""
-        self.functions = {mode: group.functions.get(mode, group.functions[either]) for mode in (False, True)}
+        self.orders: dict[tuple[bool, str], tuple[int, ...]] = {}
+        """For evaluation and training mode, and the method that the caller was entered by: the site of each call."""
+        self.functions: dict[tuple[bool, str], tuple[str, ...]] = {}
         """The names of the functions called, likewise; empty for a module's calls."""
-        self.single = {mode: len(set(order)) == 1 for mode, order in self.orders.items()}
+        for mode in (False, True):
+            seen = mode if mode in group.orders else either
+            order, names = group.orders[seen], group.functions[seen]
+            for method, turns in {"forward": tuple(range(len(order))), **group.methods[seen]}.items():
+                self.orders[mode, method] = tuple(order[turn] for turn in turns)
+                self.functions[mode, method] = tuple(names[turn] for turn in turns) if names else ()
+        self.single = {entry: len(set(order)) == 1 for entry, order in self.orders.items()}
         """Whether all calls mean one site, so that their number is free."""
         self.caller = group.caller_path
 
@@ -61,10 +68,11 @@ class CallSites(nn.ModuleList):
 
     def site(self, turn: Turn, function: str | None = None) -> int:
         """The number of the site that is called now."""
-        order, names = self.orders[turn.training], self.functions[turn.training]
+        # A method that makes none of this group's calls on the example has no order here.
+        order, names = self.orders.get(turn.entry, ()), self.functions.get(turn.entry, ())
         count = turn.counts.get(self, 0)
         turn.counts[self] = count + 1
-        if self.single[turn.training] and (function is None or function in names):
+        if self.single.get(turn.entry) and (function is None or function in names):
             return order[0]
         if count >= len(order) or (function is not None and function != names[count]):
             self.refuse(f"call {count + 1}, of {function or 'a module'}, was not seen on the example inputs")
@@ -72,8 +80,8 @@ class CallSites(nn.ModuleList):
 
     def function_of(self, site: int) -> str:
         """The function that a site takes the place of."""
-        mode = next(mode for mode, order in self.orders.items() if site in order)
-        return self.functions[mode][self.orders[mode].index(site)]
+        entry = next(entry for entry, order in self.orders.items() if site in order)
+        return self.functions[entry][self.orders[entry].index(site)]
 
     def refuse(self, what: str) -> NoReturn:
         """Raise, since another path than the example's would give calls to the wrong activations."""
@@ -88,17 +96,17 @@ class CallSites(nn.ModuleList):
 
 
 class Turn:
-    """One running forward: what it has called so far, and the forward around it."""
+    """One running forward, or method called alone: what it has called so far, and the forward around it."""
 
-    def __init__(self, training: bool, around: Turn | None) -> None:
-        self.training, self.around = training, around
+    def __init__(self, module: nn.Module, method: str, around: Turn | None) -> None:
+        self.module, self.entry, self.around = module, (module.training, method), around
         self.counts: dict[CallSites, int] = {}
 
     def finish(self) -> None:
         """At the end: calls that did not come may have shifted those that came."""
         for sites, count in self.counts.items():
-            expected = len(sites.orders[self.training])
-            if count != expected and not sites.single[self.training]:
+            expected = len(sites.orders.get(self.entry, ()))
+            if count != expected and not sites.single.get(self.entry):
                 sites.refuse(f"{count} calls came where the example inputs showed {expected}")
 
 
@@ -110,19 +118,26 @@ _RUNNING = _Running()
 
 
 class CountedForward:
-    """The forward of a module that calls `CallSites`, or that callers around it are to be shielded from."""
+    """The forward of a module that calls `CallSites`, or that callers around it are to be shielded from.
+
+    Args:
+        module: the module, whose attribute this becomes.
+        method: another of its methods instead, which counts where it is called alone.
+    """
 
     functions: CallSites | None = None
     """The sites of its calls of functions."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.replaced: Callable[..., Any] | None = module.__dict__.get("forward")
+    def __init__(self, module: nn.Module, method: str = "forward") -> None:
+        self.module, self.method = module, method
+        self.replaced: Callable[..., Any] | None = module.__dict__.get(method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's own forward."""
+        """The module's own method."""
         around = _RUNNING.turn
-        turn = _RUNNING.turn = Turn(self.module.training, around)
+        if self.method != "forward" and around is not None and around.module is self.module:
+            return self._forward(*args, **kwargs)
+        turn = _RUNNING.turn = Turn(self.module, self.method, around)
         try:
             if self.functions is None:
                 result = self._forward(*args, **kwargs)
@@ -137,7 +152,7 @@ class CountedForward:
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.replaced is not None:
             return self.replaced(*args, **kwargs)
-        return type(self.module).forward(self.module, *args, **kwargs)
+        return getattr(type(self.module), self.method)(self.module, *args, **kwargs)
 
     @property
     def __code__(self) -> CodeType:
@@ -145,7 +160,7 @@ class CountedForward:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.replaced or type(self.module).forward.__get__(self.module))
+        return inspect.signature(self.replaced or getattr(type(self.module), self.method).__get__(self.module))
 
 
 class _Calls(TorchFunctionMode):

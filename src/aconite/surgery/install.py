@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch.nn.functional as F
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from aconite.surgery.callsites import Group, Site
 from aconite.surgery.dispatch import CallSites, CountedForward
 
-__all__ = ["FUNCTIONS_AT", "install", "installed", "obstacle", "original_of", "remove", "shield"]
+__all__ = ["FUNCTIONS_AT", "install", "installed", "obstacle", "original_of", "remove", "shield", "uncount"]
 
 FUNCTIONS_AT = "aconite_calls"
 """The child of a module that holds the activations of its function calls."""
@@ -45,7 +45,8 @@ def install(
     if module is None:
         functions = CallSites([layers.get(site) for site in group.sites], group)
         caller.add_module(FUNCTIONS_AT, functions)
-        shield(caller).functions = functions
+        for counted in _counted(group):
+            counted.functions = functions
         _slow_path(caller)
         return
     slots = _slots(group, callers)
@@ -54,7 +55,7 @@ def install(
         new *= len(slots)
     elif not _slot_after_slot(group, slots):
         new = [CallSites(new, group)] * len(slots)
-        shield(caller)
+        _counted(group)
     # Where one takes the module's place it has the very dicts, so that the handles which users hold still remove hooks.
     alone = len(set(new)) == 1 and len(callers[module]) == 1
     for (parent, name), layer in zip(slots, new, strict=True):
@@ -66,12 +67,27 @@ def install(
     _slow_path(caller)
 
 
-def shield(module: nn.Module) -> CountedForward:
+def shield(module: nn.Module, method: str = "forward") -> CountedForward:
     """Count the turns of a module's own calls apart from those of its callers."""
-    forward = module.__dict__.get("forward")
-    if not isinstance(forward, CountedForward):
-        forward = module.__dict__["forward"] = CountedForward(module)
-    return forward
+    counted = module.__dict__.get(method)
+    if not isinstance(counted, CountedForward):
+        counted = module.__dict__[method] = CountedForward(module, method)
+    return counted
+
+
+def _counted(group: Group) -> list[CountedForward]:
+    """The caller's forward and the methods that make some of the group's calls."""
+    methods = dict.fromkeys(name for methods in group.methods.values() for name in methods)
+    return [shield(group.caller, name) for name in ("forward", *methods)]
+
+
+def uncount(module: nn.Module, kept: Collection[CountedForward] = ()) -> None:
+    """Give the module its own methods back."""
+    for name, counted in list(module.__dict__.items()):
+        if isinstance(counted, CountedForward) and counted not in kept:
+            del module.__dict__[name]
+            if counted.replaced is not None:
+                module.__dict__[name] = counted.replaced
 
 
 def original_of(module: nn.Module) -> nn.Module | None:
@@ -99,11 +115,7 @@ def remove(model: nn.Module) -> None:
         if isinstance(module._modules.get(FUNCTIONS_AT), CallSites):
             del module._modules[FUNCTIONS_AT]
     for module in model.modules():
-        forward = module.__dict__.get("forward")
-        if isinstance(forward, CountedForward):
-            del module.__dict__["forward"]
-            if forward.replaced is not None:
-                module.__dict__["forward"] = forward.replaced
+        uncount(module)
         if isinstance(module, nn.TransformerEncoderLayer):
             kind = module.activation if not isinstance(module.activation, nn.Module) else type(module.activation)
             module.activation_relu_or_gelu = {F.relu: 1, nn.ReLU: 1, F.gelu: 2, nn.GELU: 2}.get(kind, 0)
