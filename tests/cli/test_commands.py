@@ -115,11 +115,13 @@ def test_every_option_reaches_the_settings(run: Run, monkeypatch: pytest.MonkeyP
         *("compare", "--data", "mnist5k", "--model", "resnet20", "--activations", "gelu, mish", "--seeds", "2"),
         *("--epochs", "5", "--batch-size", "32", "--lr", "0.05", "--weight-decay", "0.001", "--init", "swish"),
         *("--image-size", "28", "--device", "cpu", "--schedule", "linear", "--label-smoothing", "0.2"),
+        "--se",
     )
     assert asked == [
         CompareSettings(
             data="mnist5k", model="resnet20", activations=("gelu", "mish"), seeds=2, epochs=5, batch_size=32, lr=0.05,
             weight_decay=0.001, init="swish", image_size=28, device="cpu", schedule="linear", label_smoothing=0.2,
+            se=True,
         )
     ]  # fmt: skip
 

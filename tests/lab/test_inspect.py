@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aconite.errors import CheckpointError, SettingsError, ShapeError, UnknownNameError
+from aconite.errors import CheckpointError, SettingsError, ShapeError, StateDictError, UnknownNameError
 from aconite.lab import (
     CompareSettings,
     Subject,
@@ -27,6 +27,7 @@ from aconite.lab import (
     training_errors,
 )
 from aconite.lab.data import ImageData
+from aconite.models import create, reference_state_dict
 from aconite.nn import AconC
 
 Quick, Make, Pictures = Callable[..., CompareSettings], Callable[..., ImageData], Callable[..., Path]
@@ -169,6 +170,61 @@ def test_models_of_one_s_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             subject(model, str(run / "pictures"))
     with pytest.raises(SettingsError, match="which data"):
         subject("my_models_here:made")
+
+
+def test_a_network_by_name_with_a_file_of_weights(tmp_path: Path, run: Path) -> None:
+    pictures = str(run / "pictures")
+    spec = "shufflenetv2_x0_5:activation=acon-c,num_classes=5"
+    torch.manual_seed(3)
+    there = create("shufflenetv2_x0_5", activation="acon-c", num_classes=5, in_channels=1, stem="tiny").eval()
+    own = there.state_dict()
+    files = {
+        "own.pt": own,
+        "lightning.ckpt": {"state_dict": {f"network.{key}": value for key, value in own.items()}, "epoch": 3},
+        "reference.pt": {"state_dict": {f"module.{key}": v for key, v in reference_state_dict(there).items()}},
+    }
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+        given = subject(spec, pictures, weights=str(tmp_path / name))
+        assert given.name == f"{spec} with {name}"
+        images = torch.randn(2, 1, 8, 8)
+        assert torch.equal(given.model.eval()(images), there(images))
+    assert subject("resnet8", pictures).model(torch.zeros(1, 1, 8, 8)).shape == (1, 2)
+    assert "se" in str(subject("resnet8:se=yes", pictures).model.state_dict().keys() - there.state_dict().keys())
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "told"),
+    [
+        (
+            "resnet8",
+            {"stem.conv.weight": torch.zeros(1)},
+            "weights.pt is of another model: it has no 'stem.norm.weight'",
+        ),
+        ("torch.nn:ReLU", [torch.zeros(1)], "expected tensors by name"),
+        ("shufflenetv2_x0_5", {"a": torch.zeros(1)}, "does not fit the given ShuffleNetV2"),
+    ],
+)
+def test_weights_of_another_model(tmp_path: Path, run: Path, model: str, content: object, told: str) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises((StateDictError, CheckpointError), match=told):
+        subject(model, str(run / "pictures"), weights=str(tmp_path / "weights.pt"))
+
+
+def test_weights_of_other_sizes_or_options_that_are_none(tmp_path: Path, run: Path) -> None:
+    pictures = str(run / "pictures")
+    torch.save(subject("resnet8:num_classes=3", pictures).model.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(StateDictError, match=r"w.pt is of another model: size mismatch for classifier"):
+        subject("resnet8", pictures, weights=str(tmp_path / "w.pt"))
+    for model, told in (
+        ("resnet8:act=relu", "resnet8 has no option 'act'; choose among activation"),
+        ("resnet8:se=1", "se=1: expected yes or no"),
+        ("resnet8:num_classes=two", "num_classes=two: expected a whole number"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            subject(model, pictures)
+    with pytest.raises(SettingsError, match="a run with checkpoints of its own"):
+        subject(str(run / "run"), weights="w.pt")
 
 
 def test_runs_that_cannot_be_inspected(run: Path, tmp_path: Path, image_folder: Pictures) -> None:

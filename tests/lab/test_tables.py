@@ -22,6 +22,7 @@ from aconite.lab import (
     PublishedTable,
     find_rows,
     measure_table,
+    print_measured,
     published_table,
     table_csv,
     table_json,
@@ -97,6 +98,26 @@ def test_an_empty_cell_where_nobody_trained() -> None:
     assert heads[3:] == ["error %, here", "gain over ReLU, here"]
     assert all(row[3:] == [None, None] for row in rows)
     assert "--train" in note
+
+
+def test_many_metrics_have_a_line_each() -> None:
+    found = {"task": "detection", "mAP": 30.25, "APl": 40.5}
+    table = published_table("detection")
+    trained = [row_of("swish", seed, 0.0) | {"backbone": "resnet50"} | found for seed in (0, 1)]
+    heads, rows, _ = next(iter(columns_of(measure_table(table, image_size=32, rows=trained)).values()))
+    assert heads == ["network, activation", "metric", "published", "here 1"]
+    assert len(rows) == len(table.rows) * 6
+    assert rows[6] == ["RetinaNet R50, swish", "mAP", "35.8", "30.25 ± 0.00 (2)"]
+    assert rows[11] == ["RetinaNet R50, swish", "APl", "49.4", "40.50 ± 0.00 (2)"]
+    assert rows[0] == ["RetinaNet R50, relu", "mAP", "35.2", None]
+
+
+def test_a_file_has_every_word_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = published_table("figure1").only(["shufflenetv2_x1_5", "resnet50"])  # the longest name and number
+    print_measured(measure_table(table, image_size=32))
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "element-wise" in printed
 
 
 def test_costs_are_relative_to_the_relu_row(costed: MeasuredTable) -> None:

@@ -1,12 +1,9 @@
-"""Which model and which data an inspection is of: a training of a run folder, or an object of the user's own code."""
+"""Which model and which data an inspection is of: a training of a run folder, or a model by its name."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from torch import nn
 from aconite.errors import CheckpointError, SettingsError, UnknownNameError
 from aconite.lab.checkpoints import last_good_checkpoint
 from aconite.lab.data import ImageData, load
+from aconite.lab.inspection.own_model import is_network, named_model, with_weights
 from aconite.lab.settings import CompareSettings
 from aconite.lab.training import Cell, new_task
 
@@ -38,34 +36,49 @@ def subject(
     data: str | None = None,
     *,
     cell: str | None = None,
+    weights: str | None = None,
     image_size: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> Subject:
     """The model and the data that two words of a command line name.
 
     Args:
-        model: the folder of a comparison; or ``package.module:name`` of a `torch.nn.Module`, or of a function without
-            arguments that returns one. Modules are also looked for in the current folder.
+        model: the folder of a comparison; or a network of `aconite.models.create` with its options, such as
+            "resnet18:activation=acon-c", fitted to the data where they are missing; or ``package.module:name`` of a
+            `torch.nn.Module`, or of a function without arguments that returns one. Modules are also looked for in the
+            current folder.
         data: as in `CompareSettings`; a run folder's own unless given, where that is a named data set.
         cell: which training of the folder, such as "acon-c-seed0"; its only one unless given.
-        image_size: as in `CompareSettings`, for a model of one's own.
+        weights: a file of weights for a model that is no run's, of ``torch.save`` or safetensors, by the model's own
+            names or by those of the public reference code; nothing but tensors is read from it.
+        image_size: as in `CompareSettings`, for a model that is no run's.
         tell: is told of damaged checkpoints.
 
     Raises:
         SettingsError: there is no such object, it is no module, or data are needed.
-        CheckpointError: the folder holds no run, or no whole checkpoint of the cell.
+        CheckpointError: the folder holds no run, or no whole checkpoint of the cell; or the weights are damaged.
+        StateDictError: the weights are another model's.
         UnknownNameError: the folder has no such cell.
         DataError: the data cannot be used as they are.
     """
     if Path(model).is_dir():
+        if weights is not None:
+            raise SettingsError(
+                f"{model} is a run with checkpoints of its own: leave the weights out, or name a network"
+            )
         return _from_run(Path(model), data, cell, tell)
-    if ":" not in model:
+    if ":" not in model and not is_network(model):
         raise SettingsError(
-            f"no model at {model}: name a folder that `aconite compare` wrote, or package.module:function"
+            f"no model at {model}: name a folder that `aconite compare` wrote, a network such as "
+            "resnet18:activation=acon-c, or package.module:function; a file of weights goes behind --weights"
         )
     if data is None:
         raise SettingsError("which data? write digits, mnist5k, or a folder of images behind the model")
-    return Subject(model, _from_code(model), load(data, image_size))
+    images = load(data, image_size)
+    made = named_model(model, images)
+    if weights is None:
+        return Subject(model, made, images)
+    return Subject(f"{model} with {Path(weights).name}", with_weights(made, weights), images)
 
 
 def _from_run(run: Path, data: str | None, cell: str | None, tell: Callable[[str], None]) -> Subject:
@@ -97,24 +110,3 @@ def _from_run(run: Path, data: str | None, cell: str | None, tell: Callable[[str
             f"channels): name those of the run, {stored['data']}"
         ) from error
     return Subject(f"{chosen}, {settings.model}, {path.stem}", task.network, images)
-
-
-def _from_code(name: str) -> nn.Module:
-    module_name, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except ImportError as error:
-        raise SettingsError(f"cannot import {module_name}: {error}") from error
-    except AttributeError as error:
-        raise SettingsError(
-            f"{module_name} has no {attribute!r}; name a module or a function that returns one"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    made = found if isinstance(found, nn.Module) else found() if callable(found) else found
-    if not isinstance(made, nn.Module):
-        raise SettingsError(f"{name} gives a {type(made).__name__}, expected a torch.nn.Module")
-    return made
