@@ -17,7 +17,7 @@ demo: setup ## compare five activations on real digits, about two minutes
 	$(BIN)/aconite demo
 
 test: setup ## unit tests and docs examples
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## linter, formatter, type checker, import contracts
 	$(BIN)/ruff check .

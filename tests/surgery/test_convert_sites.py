@@ -49,7 +49,7 @@ FUNCTIONS = {
     "hardswish": (lambda x: F.hardswish(x), 0.15),
     "elu": (lambda x: F.elu(x), 0.5),
     "elu_": (lambda x: F.elu_(x), 0.5),
-    "mish": (lambda x: F.mish(x), 0.1),
+    "mish": (lambda x: F.mish(x), 0.11),
     "relu6": (lambda x: F.relu6(x), 1.2),
     "prelu": (lambda x: F.prelu(x, torch.tensor([0.1])), 0.01),
     "torch.prelu": (lambda x: torch.prelu(x, torch.full((8,), 0.1)), 0.01),
@@ -76,7 +76,7 @@ def test_functions(name):
 
 MODULES = [
     (nn.ReLU(), 0.01), (nn.ReLU(inplace=True), 0.01), (nn.LeakyReLU(0.2), 0.01), (nn.PReLU(8), 0.01), (nn.SiLU(), 1e-6),
-    (nn.GELU(), 0.021), (nn.ELU(), 0.5), (nn.Mish(), 0.1), (nn.Hardswish(), 0.15), (nn.ReLU6(), 1.2),
+    (nn.GELU(), 0.021), (nn.ELU(), 0.5), (nn.Mish(), 0.11), (nn.Hardswish(), 0.15), (nn.ReLU6(), 1.2),
     (aconite.AconA(8), 1e-6), (aconite.AconB(8), 1e-6), (aconite.nn.Maxout(8), 0.01), (aconite.nn.PReLU(8), 0.01),
 ]  # fmt: skip
 

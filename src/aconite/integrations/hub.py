@@ -24,17 +24,18 @@ class HubNetwork(nn.Module, PyTorchModelHubMixin, library_name="aconite", tags=[
     """A network of `aconite.models.create` with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
 
     The arguments are kept in config.json, so that ``from_pretrained`` builds the same network again. The weights in
-    model.safetensors have the network's own keys and also load into what `create` returns.
+    model.safetensors have the network's own keys and also load into what `aconite.models.create` returns.
 
     Args:
-        name: as in `create`, and so are the others; ``activation`` is a name, since it is written to a file.
+        name: as in `aconite.models.create`, and so are the others; ``activation`` is a name, since it is written to a
+            file.
         options: ``num_classes``, ``in_channels``, ``stem``, ``init`` and ``se``.
 
     Attributes:
         network: the network itself.
 
     Raises:
-        SettingsError: an activation or init that is no name; and whatever `create` refuses.
+        SettingsError: an activation or init that is no name; and whatever `aconite.models.create` refuses.
 
     >>> import tempfile
     >>> network = HubNetwork("resnet8", activation="acon-c", num_classes=10, stem="small").eval()

@@ -174,27 +174,27 @@ def create(
     activation_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[nn.Module, ConvertChanges]:
-    """Build a timm model, then put other activations in the place of its own with `aconite.convert`.
+    """Build a timm model, then put other activations in the place of its own with `aconite.surgery.convert`.
 
     The way for every model whose channels are not at dimension 1 throughout, and for activations with a generator.
 
     Args:
-        name: as `timm.create_model` takes it.
-        activation: what `aconite.convert` calls ``to``.
+        name: as ``timm.create_model`` takes it.
+        activation: what `aconite.surgery.convert` calls ``to``.
         example_inputs: what the model runs on; two images of the model's own size unless given.
-        where: which sites, as in `aconite.convert`.
-        init: as in `aconite.convert`: ``"match"`` goes on from the model's own activations, ``"paper"``,
+        where: which sites, as in `aconite.surgery.convert`.
+        init: as in `aconite.surgery.convert`: ``"match"`` goes on from the model's own activations, ``"paper"``,
             ``"swish"`` and ``"near-swish"`` are for training from scratch.
-        tolerance: as in `aconite.convert`.
-        allow_pooling: as in `aconite.convert`.
+        tolerance: as in `aconite.surgery.convert`.
+        allow_pooling: as in `aconite.surgery.convert`.
         activation_options: of the layers' constructor, ``{"r": 8}`` for instance.
-        options: of `timm.create_model`, such as ``pretrained``, ``num_classes``, ``in_chans``, ``img_size``.
+        options: of ``timm.create_model``, such as ``pretrained``, ``num_classes``, ``in_chans``, ``img_size``.
 
     Returns:
-        The model, and `aconite.convert`'s changes.
+        The model, and `aconite.surgery.convert`'s changes.
 
     Raises:
-        SettingsError: as `aconite.convert`.
+        SettingsError: as `aconite.surgery.convert`.
 
     >>> model, changes = create("mobilenetv3_small_050", activation="meta-acon", num_classes=10, init="paper")
     >>> model(torch.zeros(2, 3, 64, 64)).shape

@@ -2,7 +2,7 @@
 
 A configuration then takes ``hidden_act="acon-c"``; every lookup makes a new layer, whose channel count comes with the
 first input. Activations that look at other positions (Meta-ACON's generator, squeeze-and-excitation, funnels) are not
-registered: over padded or causal sequences they would leak. `aconite.convert` puts them in on demand.
+registered: over padded or causal sequences they would leak. `aconite.surgery.convert` puts them in on demand.
 
 >>> import torch
 >>> from transformers.activations import ACT2FN

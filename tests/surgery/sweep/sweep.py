@@ -59,12 +59,15 @@ def torchvision_case(name):
         size = 128 if name.startswith("inception") else 64
     elif name == "maxvit_t":
         size = 224
-    with torch.device("meta"):
+    regnet = name.startswith("regnet")  # reads its widths from a tensor, which a meta tensor does not tell
+    with torch.device("cpu" if regnet else "meta"):
         model = zoo.get_model(name, **options)
     fixed = name.startswith(("mvit", "s3d"))
     size = 224 if fixed else size
     large = fixed or sum(p.numel() for p in model.parameters()) > LARGEST
-    if not large:
+    if regnet and large:
+        model.to("meta")
+    elif not large:
         model = zoo.get_model(name, **options)
     with torch.device("meta" if large else "cpu"):
         if "optical_flow" in module:
