@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -166,16 +167,18 @@ def test_each_maxout_member_stands_beside_its_acon() -> None:
 
 
 def test_density_is_dark_where_channels_pass() -> None:
-    many = LayerParameters([1.0] * 30 + [0.2], [0.0] * 30 + [0.2], [1.0] * 31)
+    slopes = np.linspace(0.2, 1.2, 41)
+    many = LayerParameters(list(slopes), [0.0] * 41, [1.0] * 41)
     [axes] = channel_density({"a layer with a long name": many}).axes
-    assert axes.get_title() == "a layer with a long name\n(31 channels)"
-    [image] = axes.get_images()
-    shades = np.asarray(image.get_array())
-    low, high = image.get_extent()[2:]
-    column = shades[:, -1]  # x = 4: thirty at y = 4·σ(4), one at 0.8
-    height = np.linspace(low, high, len(column), endpoint=False) + (high - low) / len(column) / 2
-    assert height[column.argmax()] == pytest.approx(4 / (1 + math.exp(-4)), abs=0.1)
-    assert sorted(set(np.round(column, 6))) == pytest.approx([0, math.sqrt(2 / 31), 1], abs=1e-5)
+    assert axes.get_title() == "a layer with a long name\n(41 channels)"
+    bands = [band.get_paths()[0].vertices for band in axes.collections]
+    ends = [sorted(set(np.round(band[band[:, 0] == 4.0][:, 1], 6))) for band in bands]
+    at = sorted(4 * slope / (1 + math.exp(-4 * slope)) for slope in slopes)  # the values at x = 4
+    assert (ends[0][0], ends[0][-1]) == pytest.approx((at[0], at[-1]))
+    assert (ends[3][0], ends[3][-1]) == pytest.approx((at[10], at[30]))
+    assert all(outer[0] < inner[0] < inner[-1] < outer[-1] for outer, inner in itertools.pairwise(ends))
+    [axes] = channel_density({"few": LayerParameters([1.0, 0.8], [0.0, 0.1], [1.0, 1.0])}).axes
+    assert len(axes.lines) == 3  # two channels and ReLU
     for bad, error in (({}, SettingsError), ({"x": LayerParameters([1.0], [0.0, 0.0], [1.0])}, ShapeError)):
         with pytest.raises(error):
             channel_density(bad)  # type: ignore[arg-type]
