@@ -70,7 +70,7 @@ def test_figures_of_runs(run: Run) -> None:
         ("training", "run"),
         ("networks", "run"),
         ("learnt", "run"),
-        ("learnt", checkpoint, "--lines"),
+        ("learnt", checkpoint),
         ("beta", "run", "--cell", "acon-c-seed0"),
         ("learning", "run", "--per-second", "8"),
     ):

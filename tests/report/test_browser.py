@@ -143,7 +143,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     report.figure(training_curves({"relu": [[9.0, 4.0]]}, {"relu": [[9.5, 5.0]]}), alt="Error over two epochs.")
     parameters = LayerParameters([1.0] * 100, [0.1] * 100, [1.0] * 100)
-    report.figure(activation_curves({"last": parameters}), alt="100 equal curves, drawn as a picture.")
+    report.figure(activation_curves({"last": parameters}), alt="100 curves, drawn as bands.")
     path = tmp_path_factory.mktemp("page") / "report.html"
     report.write(path)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -212,13 +213,19 @@ def test_activation_curves_take_parameters_as_they_are() -> None:
     assert len(bundle_of(figure, 0).get_segments()) == 2
 
 
-def test_many_channels_become_one_picture() -> None:
-    def size(channels: int) -> bool:
-        values = [1.0] * channels
-        return bool(bundle_of(activation_curves({"a": LayerParameters(values, values, values)}), 0).get_rasterized())
-
-    assert not size(64)
-    assert size(65)
+def test_many_channels_become_bands() -> None:
+    slopes = np.linspace(0.2, 1.2, 81)
+    few, many = (LayerParameters(list(p1), [0.0] * len(p1), [1.0] * len(p1)) for p1 in (slopes[:64], slopes))
+    figure = activation_curves({"few": few, "many": many})
+    assert len(bundle_of(figure, 0).get_segments()) == 64
+    bands = [band.get_paths()[0].vertices for band in figure.axes[1].collections]
+    ends = [sorted(set(np.round(band[band[:, 0] == 4.0][:, 1], 6))) for band in bands]
+    at = [4 * slope / (1 + math.exp(-4 * slope)) for slope in slopes]  # the values at x = 4
+    assert (ends[0][0], ends[0][-1]) == pytest.approx((at[0], at[-1]))
+    assert (ends[1][0], ends[1][-1]) == pytest.approx((at[4], at[76]))
+    assert (ends[3][0], ends[3][-1]) == pytest.approx((at[20], at[60]))
+    assert all(outer[0] < inner[0] < inner[-1] < outer[-1] for outer, inner in itertools.pairwise(ends))
+    assert not any(artist.get_rasterized() for artist in figure.findobj())
 
 
 @pytest.mark.parametrize(

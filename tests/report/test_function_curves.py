@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from matplotlib.figure import Figure
 from aconite.errors import DataError, SettingsError, ShapeError, UnknownNameError
 from aconite.nn import activations
 from aconite.report import (
-    LayerParameters,
-    channel_density,
     curve,
     family_curves,
     function_curves,
@@ -164,24 +161,6 @@ def test_each_maxout_member_stands_beside_its_acon() -> None:
         smooth, sharp = lines_of(figure, panel)
         assert smooth == pytest.approx(acon(X, p1, p2, 1))
         assert sharp == pytest.approx(np.maximum(p1 * X, p2 * X))
-
-
-def test_density_is_dark_where_channels_pass() -> None:
-    slopes = np.linspace(0.2, 1.2, 41)
-    many = LayerParameters(list(slopes), [0.0] * 41, [1.0] * 41)
-    [axes] = channel_density({"a layer with a long name": many}).axes
-    assert axes.get_title() == "a layer with a long name\n(41 channels)"
-    bands = [band.get_paths()[0].vertices for band in axes.collections]
-    ends = [sorted(set(np.round(band[band[:, 0] == 4.0][:, 1], 6))) for band in bands]
-    at = sorted(4 * slope / (1 + math.exp(-4 * slope)) for slope in slopes)  # the values at x = 4
-    assert (ends[0][0], ends[0][-1]) == pytest.approx((at[0], at[-1]))
-    assert (ends[3][0], ends[3][-1]) == pytest.approx((at[10], at[30]))
-    assert all(outer[0] < inner[0] < inner[-1] < outer[-1] for outer, inner in itertools.pairwise(ends))
-    [axes] = channel_density({"few": LayerParameters([1.0, 0.8], [0.0, 0.1], [1.0, 1.0])}).axes
-    assert len(axes.lines) == 3  # two channels and ReLU
-    for bad, error in (({}, SettingsError), ({"x": LayerParameters([1.0], [0.0, 0.0], [1.0])}, ShapeError)):
-        with pytest.raises(error):
-            channel_density(bad)  # type: ignore[arg-type]
 
 
 def test_network_figure_joins_the_means() -> None:

@@ -46,7 +46,6 @@ def add_plot(commands: Any) -> None:
     option = figure("learnt", _learnt, "the functions that a network's channels have learnt")
     option("path", metavar="PATH", help="a folder that `aconite compare` wrote, or any checkpoint with p1, p2 and β")
     option("--cell", metavar="NAME", help="a training of the folder (default: the first that learnt an activation)")
-    option("--lines", action="store_true", help="one line for each channel, not the density of all")
     option = figure("beta", _beta, "how β is distributed in the last layer; Meta-ACON's for each of seven images")
     option("path", metavar="RUNDIR", help="a folder that `aconite compare` wrote")
     option("--cell", metavar="NAME", help="a training of the folder (default: the first that learnt an activation)")
@@ -174,9 +173,9 @@ def _networks(arguments: argparse.Namespace) -> Any:
 
 def _learnt(arguments: argparse.Namespace) -> Any:
     from aconite.lab import learnt_layers
-    from aconite.report import activation_curves, channel_density
+    from aconite.report import activation_curves
 
-    return (activation_curves if arguments.lines else channel_density)(learnt_layers(arguments.path, arguments.cell))
+    return activation_curves(learnt_layers(arguments.path, arguments.cell))
 
 
 def _beta(arguments: argparse.Namespace) -> Any:

@@ -59,7 +59,7 @@ def errors_by_network(runs: Sequence[_Path]) -> Errors:
 
 
 def learnt_layers(path: _Path, cell: str | None = None) -> dict[str, LayerParameters]:
-    """What the layers' channels have learnt, for `activation_curves` and `channel_density`.
+    """What the layers' channels have learnt, for `activation_curves`.
 
     Args:
         path: a checkpoint of any training with torch, for all its layers that have a β of their own; or a

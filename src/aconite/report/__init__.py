@@ -23,14 +23,14 @@ except ModuleNotFoundError as error:
     raise MissingExtraError((error.name or "matplotlib").partition(".")[0], "lab") from error
 
 from aconite.report.bars import gain_bars
+from aconite.report.channels import LayerParameters
 from aconite.report.explorer import explorer_page, write_explorer
 from aconite.report.expressions import expression_curves
 from aconite.report.family_curves import family_curves, maxout_pairs, switching_curves
 from aconite.report.figure_file import write_figure
-from aconite.report.figures import LayerParameters, activation_curves, beta_histograms, training_curves
+from aconite.report.figures import activation_curves, beta_histograms, training_curves
 from aconite.report.function_curves import Curve, curve, function_curves
 from aconite.report.intervals import Interval, interval_chart
-from aconite.report.layer_curves import channel_density
 from aconite.report.layer_figures import layer_spread, state_bars
 from aconite.report.learning import write_learning
 from aconite.report.page import Page
@@ -44,7 +44,6 @@ __all__ = [
     "Page",
     "activation_curves",
     "beta_histograms",
-    "channel_density",
     "colour",
     "curve",
     "explorer_page",

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from aconite.errors import SettingsError
 from aconite.nn import Expression
 from aconite.report.canvas import Array, dashed, folded, legend, numbers, sheet, style
+from aconite.report.channels import channel_entry, draw_channels
 from aconite.report.palette import INK, colour
 
 __all__ = ["expression_curves"]
@@ -23,7 +23,7 @@ _COLUMNS = 3
 
 
 def expression_curves(learnt: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> Figure:
-    """A panel for each formula: its start as a dark line, every channel that has learnt it as a light one, ReLU dashed.
+    """A panel for each formula: its start as a dark line, the channels that have learnt it light, ReLU dashed.
 
     Args:
         learnt: formula -> for each layer of a network, its parameters by name, one number per channel. A formula
@@ -41,14 +41,13 @@ def expression_curves(learnt: Mapping[str, Sequence[Mapping[str, Sequence[float]
     rows = math.ceil(len(learnt) / _COLUMNS)
     figure = sheet(0.6 + 2.3 * rows)
     grid = figure.subplots(rows, min(_COLUMNS, len(learnt)), squeeze=False)
+    drawn: list[Array] = []
     for axes, (text, layers) in zip(grid.flat, learnt.items(), strict=False):
         style(axes)
         channels = np.concatenate([_curves(text, layer) for layer in layers if layer] or [np.empty((0, len(_X), 2))])
         if len(channels):
-            alpha = min(0.9, 2 / math.sqrt(len(channels)))
-            bundle = LineCollection(list(channels), colors=colour("acon-c"), alpha=alpha, linewidths=0.8)
-            bundle.set_rasterized(True)
-            axes.add_collection(bundle, autolim=False)
+            draw_channels(axes, channels)
+            drawn.append(channels)
         [start] = _curves(text, {})
         axes.plot(start[:, 0], start[:, 1], color=colour("silu"), linewidth=1.7)
         axes.plot([-4, 0, 4], [0, 0, 4], **dashed(color=INK))
@@ -59,7 +58,7 @@ def expression_curves(learnt: Mapping[str, Sequence[Mapping[str, Sequence[float]
         axes.remove()
     entries = [
         (Line2D([], [], color=colour("silu"), linewidth=1.7), "at the start"),
-        (Line2D([], [], color=colour("acon-c"), linewidth=0.8), "one channel"),
+        channel_entry(drawn),
         (Line2D([], [], **dashed(color=INK)), "relu"),
     ]
     legend(figure, entries, "outside upper right", 3)

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aconite.errors import SettingsError, ShapeError
-from aconite.reference import acon_c
 from aconite.report.canvas import Array, dashed, folded, legend, numbers, sheet, style
+from aconite.report.channels import LayerParameters, channel_curves, channel_entry, draw_channels
 from aconite.report.palette import INK, colour, marker
 
-__all__ = ["LayerParameters", "activation_curves", "beta_histograms", "training_curves"]
-
-_VECTOR_CHANNELS = 64  # with more, a panel's curves are one picture: 1024 channels take 0.03 MB, as paths 1.5 MB
-
-
-class LayerParameters(NamedTuple):
-    """ACON-C's learnt parameters in one layer, each with one number per channel."""
-
-    p1: Sequence[float]
-    p2: Sequence[float]
-    beta: Sequence[float]
+__all__ = ["activation_curves", "beta_histograms", "training_curves"]
 
 
 def training_curves(
@@ -114,7 +102,8 @@ def activation_curves(layers: Mapping[str, LayerParameters]) -> Figure:
     line.
 
     Every channel's y(x) = (p1 - p2)·x·σ(β(p1 - p2)·x) + p2·x is drawn for -4 ≤ x ≤ 4 (paper, section 3),
-    translucent, so that dark means many. All panels share their axes; the steepest hundredth of the curves
+    translucent, so that dark means many; beyond 64 channels as bands, the palest of which holds all channels and the
+    darkest the middle tenth. All panels share their axes; the steepest hundredth of the curves
     may leave the frame.
 
     Args:
@@ -130,7 +119,7 @@ def activation_curves(layers: Mapping[str, LayerParameters]) -> Figure:
     """
     if not layers:
         raise SettingsError("there are no activation curves to draw; pass at least one layer")
-    curves = {title: _curves(title, layer) for title, layer in layers.items()}
+    curves = {title: channel_curves(title, layer) for title, layer in layers.items()}
     columns = min(3, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = sheet(0.5 + 2.3 * rows if columns > 1 else 3.6)
@@ -138,10 +127,7 @@ def activation_curves(layers: Mapping[str, LayerParameters]) -> Figure:
     low, high = np.quantile(np.concatenate([lines[:, [0, -1], 1].ravel() for lines in curves.values()]), [0.005, 0.995])
     for axes, (title, lines) in zip(grid.flat, curves.items(), strict=False):
         style(axes)
-        alpha = min(0.9, 2 / math.sqrt(len(lines)))
-        bundle = LineCollection(list(lines), colors=colour("acon-c"), alpha=alpha, linewidths=1.0)
-        bundle.set_rasterized(len(lines) > _VECTOR_CHANNELS)
-        axes.add_collection(bundle, autolim=False)
+        draw_channels(axes, lines)
         axes.plot([-4, 0, 4], [0, 0, 4], **dashed(color=INK, label="relu"))
         axes.set(xlim=(-4, 4), ylim=(min(low, -1.0) * 1.05, max(high, 4.0) * 1.05))
         plural = "s" if len(lines) > 1 else ""
@@ -153,26 +139,9 @@ def activation_curves(layers: Mapping[str, LayerParameters]) -> Figure:
         axes.set_xlabel("x")
     for axes in grid[:, 0]:
         axes.set_ylabel("y(x)")
-    channel = Line2D([], [], color=colour("acon-c"), linewidth=1.0)
-    legend(
-        figure,
-        [(channel, "one channel"), (Line2D([], [], **dashed(color=INK)), "relu")],
-        "outside upper right",
-        2,
-    )
+    entries = [channel_entry(list(curves.values())), (Line2D([], [], **dashed(color=INK)), "relu")]
+    legend(figure, entries, "outside upper right", 2)
     return figure
-
-
-def _curves(title: str, layer: LayerParameters) -> Array:
-    """(channels, points, 2): x and y of every channel."""
-    values = [numbers(value, f"{title}: {name}") for name, value in zip(layer._fields, layer, strict=True)]
-    if len({value.size for value in values}) > 1:
-        sizes = ", ".join(f"{name} {value.size}" for name, value in zip(layer._fields, values, strict=True))
-        raise ShapeError(f"{title}: p1, p2 and beta need one number per channel each, got {sizes}")
-    p1, p2, beta = (torch.from_numpy(value)[:, None] for value in values)
-    x = torch.linspace(-4, 4, 81, dtype=torch.float64).expand(len(p1), -1)
-    lines: Array = torch.stack([x, acon_c(x, p1, p2, beta)], dim=-1).numpy()
-    return lines
 
 
 def beta_histograms(series: Mapping[str, Sequence[float]], title: str = "") -> Figure:

@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 
 from aconite.errors import DataError, SettingsError
 from aconite.report.canvas import dashed, sheet, style
-from aconite.report.figures import LayerParameters, _curves
+from aconite.report.channels import LayerParameters, channel_curves
 from aconite.report.palette import INK, colour
 from aconite.whole_file import write_whole
 
@@ -47,7 +47,7 @@ def write_learning(
     if not (isinstance(per_second, int) and per_second > 0):
         raise SettingsError(f"per_second is {per_second!r}: it must be a whole number, at least 1")
     writer = _writer(path, per_second)
-    lines = [{title: _curves(title, layer) for title, layer in epoch.items()} for epoch in epochs]
+    lines = [{title: channel_curves(title, layer) for title, layer in epoch.items()} for epoch in epochs]
     ends = np.concatenate([of_layer[:, [0, -1], 1].ravel() for epoch in lines for of_layer in epoch.values()])
     low, high = np.quantile(ends, [0.01, 0.99])
     figure = sheet(3.2)

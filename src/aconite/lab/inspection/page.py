@@ -10,7 +10,7 @@ from torch import Tensor
 from aconite.inspection import ACTIVATED, FLAT, LINEAR, LayerStatistics
 from aconite.lab.inspection.run import Inspection
 from aconite.lab.table import Columns, print_columns
-from aconite.report import LayerParameters, Page, beta_histograms, channel_density, layer_spread, state_bars
+from aconite.report import LayerParameters, Page, activation_curves, beta_histograms, layer_spread, state_bars
 
 __all__ = ["inspection_page", "print_inspection"]
 
@@ -150,8 +150,8 @@ def _add_shapes(page: Page, found: Inspection) -> None:
         if beta is not None
     }
     page.figure(
-        channel_density(curves),
-        alt=f"Density of the channels' functions in {', '.join(curves)}.",
+        activation_curves(curves),
+        alt=f"Spread of the channels' functions in {', '.join(curves)}.",
         caption="The functions of the first, a middle and the last layer: the darker, the more channels. A generated β "
         "is averaged over the data.",
     )
