@@ -1,0 +1,124 @@
+"""A fused norm's call is kept between forwards; nothing that changes meanwhile may be missed."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from aconite.kernels import native_library
+from aconite.kernels.norm import NormCall
+from aconite.nn import AconC, BatchNormAconC2d, BatchNormMetaAconC2d
+
+pytestmark = pytest.mark.skipif(native_library().reason is not None, reason="the kept calls are the kernel's")
+LAYERS = [BatchNormAconC2d, BatchNormMetaAconC2d]
+
+
+def images(shape=(6, 8, 5, 5), dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+
+
+def apart(layer, x):
+    """What a fresh copy computes, which has kept nothing; its gradients with respect to x and the parameters."""
+    twin = copy.deepcopy(layer)
+    x = x.detach().clone().requires_grad_()
+    y = twin(x)
+    return y, torch.autograd.grad(y.square().sum(), (x, *twin.parameters()))
+
+
+def same(layer, x):
+    expected, gradients = apart(layer, x)
+    x = x.detach().clone().requires_grad_()
+    y = layer(x)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0)
+    for got, wanted in zip(torch.autograd.grad(y.square().sum(), (x, *layer.parameters())), gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+def bindings(monkeypatch):
+    made = []
+    bind = NormCall._bind
+
+    def counted(self, *arguments, **options):
+        made.append(self)
+        return bind(self, *arguments, **options)
+
+    monkeypatch.setattr(NormCall, "_bind", counted)
+    return made
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_it_is_bound_once_a_shape_and_mode(kind, monkeypatch):
+    torch.manual_seed(0)
+    layer, made = kind(8), bindings(monkeypatch)
+    for _ in range(3):
+        layer(images()).sum().backward()
+    assert len(made) == 1
+    layer(images((6, 8, 3, 3)))
+    assert len(made) == 2
+    layer.eval()(images((6, 8, 3, 3)))
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_values_that_move_are_seen(kind, training):
+    torch.manual_seed(0)
+    layer = kind(8).train(training)
+    x = images()
+    layer(x)
+    for name, _ in list(layer.named_parameters()):
+        parameter = layer.get_parameter(name)
+        parameter.data = parameter.data + 0.25 * torch.randn_like(parameter)  # the same object elsewhere
+        same(layer, x)
+        with torch.no_grad():
+            parameter.mul_(1.5)  # the same place, another value
+        same(layer, x)
+    layer.running_mean.data = torch.randn(8)
+    same(layer, x)
+    other = kind(8)
+    with torch.no_grad():
+        other.running_mean.normal_()
+        other.weight.uniform_(0.5, 1.5)
+    layer.load_state_dict(other.state_dict(), assign=True)
+    same(layer, x)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_other_settings_are_seen(kind):
+    torch.manual_seed(0)
+    layer, x = kind(8), images()
+    layer(x)
+    for name, value in (("eps", 0.5), ("gate", "hard")):
+        setattr(layer, name, value)
+        same(layer, x)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_converted_parameter_is_not_kept(kind):
+    torch.manual_seed(0)
+    layer, x = kind(8).to(torch.bfloat16), images(dtype=torch.bfloat16)
+    layer(x)
+    with torch.no_grad():
+        layer.p1.add_(1)
+    same(layer, x)
+
+
+@pytest.mark.parametrize("layer", [AconC(8), *(kind(8) for kind in LAYERS)], ids=lambda layer: type(layer).__name__)
+def test_saved_tensors_may_come_back_elsewhere(layer):
+    x = images()
+    _, gradients = apart(layer, x)
+    leaf = x.clone().requires_grad_()
+
+    def elsewhere(tensor):
+        wide = (
+            torch.empty(*tensor.shape, 2, dtype=tensor.dtype)[..., 0] if tensor.ndim == 4 else torch.empty_like(tensor)
+        )
+        return wide.copy_(tensor)  # and, for images, with gaps
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), elsewhere):
+        loss = layer(leaf).square().sum()
+    spoiled = [nn.Parameter(torch.full_like(p, 7.0)) for p in layer.parameters()]  # memory that was free is taken
+    for got, wanted in zip(torch.autograd.grad(loss, (leaf, *layer.parameters())), gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert spoiled
