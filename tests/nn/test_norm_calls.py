@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from aconite.kernels import native_library
 from aconite.kernels.norm import NormCall
@@ -104,21 +103,35 @@ def test_a_converted_parameter_is_not_kept(kind):
     same(layer, x)
 
 
+@pytest.mark.parametrize("moved", ["images", "parameters"])
 @pytest.mark.parametrize("layer", [AconC(8), *(kind(8) for kind in LAYERS)], ids=lambda layer: type(layer).__name__)
-def test_saved_tensors_may_come_back_elsewhere(layer):
+def test_saved_tensors_may_come_back_elsewhere(layer, moved):
     x = images()
     _, gradients = apart(layer, x)
     leaf = x.clone().requires_grad_()
 
     def elsewhere(tensor):
-        wide = (
-            torch.empty(*tensor.shape, 2, dtype=tensor.dtype)[..., 0] if tensor.ndim == 4 else torch.empty_like(tensor)
-        )
-        return wide.copy_(tensor)  # and, for images, with gaps
+        if (tensor.ndim == 4 and tensor.shape == x.shape) != (moved == "images"):
+            return tensor
+        wide = torch.empty(*tensor.shape, 2, dtype=tensor.dtype)[..., 0] if moved == "images" else tensor.clone()
+        return wide.copy_(tensor)  # images with gaps, as no forward call left them
 
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), elsewhere):
+    kept = {}
+
+    def keep(tensor):
+        kept[len(kept)] = tensor.detach().clone() if moved == "parameters" else tensor
+        return len(kept) - 1
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda at: elsewhere(kept[at])):
         loss = layer(leaf).square().sum()
-    spoiled = [nn.Parameter(torch.full_like(p, 7.0)) for p in layer.parameters()]  # memory that was free is taken
-    for got, wanted in zip(torch.autograd.grad(loss, (leaf, *layer.parameters())), gradients, strict=True):
+    before = [p.detach().clone() for p in layer.parameters()]
+    if moved == "parameters":  # the copies hold what forward saw, the parameters no longer
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.add_(1)
+    found = torch.autograd.grad(loss, (leaf, *layer.parameters()))
+    with torch.no_grad():
+        for p, value in zip(layer.parameters(), before, strict=True):
+            p.copy_(value)
+    for got, wanted in zip(found, gradients, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
-    assert spoiled
