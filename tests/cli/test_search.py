@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aconite.cli import main
 from aconite.cli.compare import _names
 from aconite.cli.search import add_search
 
@@ -24,16 +23,6 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("aconite.lab.comparison._COST_SECONDS", 0.0)
     monkeypatch.setattr("aconite.lab.search.finalists._COST_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture
