@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,7 @@ Draw = tuple[int, int]  # index of an image, seed of its augmentation
 Transform = Callable[[Any, Any], Any]
 
 
-class ImagesOnDisk(Dataset[tuple[Any, Any]]):
+class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
     """The part that all tasks share; a task says what the paths are and what `read` gives.
 
     Item ``(index, seed)`` is the same whenever it is asked for, and leaves torch's generator as it was. Item ``index``
@@ -46,13 +47,13 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]]):
         self.paths, self.transform, self.policy = list(paths), transform, problems
         self.found: dict[Path, Problem] = {}
 
+    @abstractmethod
     def read(self, index: int) -> tuple[Any, Any]:
         """Image and target, before the transform; raises what the image's decoder raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of the image before the transform."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.paths)

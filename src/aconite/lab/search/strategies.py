@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,8 +57,9 @@ class Chooser(BaseSampler):
         self.chosen: Mapping[str, str] = {}
         self.draws = random.Random()  # of its own in each process: two must not try the same in the same order
 
+    @abstractmethod
     def choose(self, shared: SharedStudy, taken: Mapping[str, FrozenTrial]) -> Candidate:
-        raise NotImplementedError
+        """A candidate that is not taken; raises `Exhausted` where there is none."""
 
     def prepare(self, shared: SharedStudy) -> None:
         """Choose for the next trial. Raises `Exhausted`; not in ``before_trial``, when the trial is there already."""
