@@ -9,12 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 import torch
 
-from aconite.cli import bench, check_data, compare, info, look, search, table
-from aconite.errors import AconiteError, SettingsError, UnknownNameError
+from aconite.cli import bench, check_data, compare, info, look, search, table, train
+from aconite.cli.parser import Parser
+from aconite.errors import AconiteError
 
 __all__ = ["main"]
 
@@ -47,27 +47,17 @@ def _fail(message: str) -> int:
     return 2
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other mistake is told."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # here, where this command's options are known; argparse leaves it to the program's parser
-            raise UnknownNameError("option", unknown[0].partition("=")[0], self._option_string_actions)
-        return found, unknown
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message} (see {self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="aconite", description="Learnable activations for PyTorch: which one should your network learn?"
     )
     parser.add_argument("--version", action="version", version=f"aconite {info.version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     compare.add_demo(commands)
     compare.add_compare(commands)
+    train.add_train(commands)
+    train.add_evaluate(commands)
+    train.add_predict(commands)
     search.add_search(commands)
     table.add_table(commands)
     look.add_plot(commands)

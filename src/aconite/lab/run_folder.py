@@ -22,7 +22,7 @@ from aconite.lab.rows import Row
 from aconite.lab.training import Cell
 from aconite.whole_file import write_whole
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "claim"]
 
 
 class RunFolder:
@@ -36,18 +36,7 @@ class RunFolder:
     def __init__(self, path: Path, settings: Row, tell: Callable[[str], None]) -> None:
         self.path, self._tell = path, tell
         self._cells = path / "cells"
-        stored = self._stored_settings()
-        if stored is not None and (differences := _differences(stored, settings)):
-            raise CheckpointError(
-                f"{path} holds a run with other settings ({'; '.join(differences)}): "
-                "repeat its settings to go on with it, or choose another folder with --out"
-            )
-        try:
-            write_whole(path / "run.json", _json(settings))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot write to {path}: {error.strerror}; choose another folder with --out"
-            ) from error
+        claim(path, settings)
 
     @property
     def report(self) -> Path:
@@ -74,17 +63,6 @@ class RunFolder:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_whole(self.path / "rows.jsonl", lines.encode())
 
-    def _stored_settings(self) -> Row | None:
-        try:
-            stored: Row = json.loads((self.path / "run.json").read_text("utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"cannot read {self.path / 'run.json'} ({error}): delete the folder or choose another with --out"
-            ) from error
-        return stored
-
     def _read(self, path: Path, then: str) -> Any:
         try:
             return json.loads(path.read_text("utf-8"))
@@ -93,6 +71,37 @@ class RunFolder:
         except ValueError as error:
             self._tell(f"{path} is damaged ({error}): {then}")
             return None
+
+
+def claim(path: Path, settings: Row) -> None:
+    """Makes a folder the run's, by writing its settings to run.json; one that is the run's already stays as it is.
+
+    Raises:
+        SettingsError: it cannot be written.
+        CheckpointError: it holds a run with other settings, or its run.json is damaged.
+    """
+    stored = _stored_settings(path)
+    if stored is not None and (differences := _differences(stored, settings)):
+        raise CheckpointError(
+            f"{path} holds a run with other settings ({'; '.join(differences)}): "
+            "repeat its settings to go on with it, or choose another folder with --out"
+        )
+    try:
+        write_whole(path / "run.json", _json(settings))
+    except OSError as error:
+        raise SettingsError(f"cannot write to {path}: {error.strerror}; choose another folder with --out") from error
+
+
+def _stored_settings(path: Path) -> Row | None:
+    try:
+        stored: Row = json.loads((path / "run.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot read {path / 'run.json'} ({error}): delete the folder or choose another with --out"
+        ) from error
+    return stored
 
 
 def _differences(stored: Row, settings: Row) -> list[str]:

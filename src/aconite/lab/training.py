@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import signal
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aconite.lab.checkpoints import EpochCheckpoints, RenamedCheckpoints, last_good_checkpoint
 from aconite.lab.data import ImageData, evaluation_batches, training_batches
 from aconite.lab.learning import LearntEpochs
+from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightning
 from aconite.lab.progress import Progress
 from aconite.lab.settings import CompareSettings
 from aconite.lab.tasks import Classification
@@ -81,7 +74,7 @@ def train(cell: Cell, settings: CompareSettings, data: ImageData, folder: Path, 
     task = new_task(cell, settings, data)
     resume = last_good_checkpoint(folder, progress.note)
     watch = _Watch(progress)
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="gpu" if settings.resolved_device == "cuda" else "cpu",
             devices=1,
@@ -96,17 +89,16 @@ def train(cell: Cell, settings: CompareSettings, data: ImageData, folder: Path, 
             default_root_dir=folder,
         )
         batches = training_batches(data, settings.batch_size, cell.seed), evaluation_batches(data, settings.batch_size)
-        with _honest_interrupts(watch):
+        with honest_interrupts(watch):
             trainer.fit(task, *batches, ckpt_path=resume, weights_only=True)
     return task
 
 
-class _Watch(Callback):
+class _Watch(NotesInterrupts):
     """Passes on what happens."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.interrupted = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -116,41 +108,3 @@ class _Watch(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classification)
         self.progress.epoch(trainer.current_epoch, pl_module.history[-1] if pl_module.history else None)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.interrupted = isinstance(exception, KeyboardInterrupt)
-
-
-@contextmanager
-def _honest_interrupts(watch: _Watch) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the process as they end any other.
-
-    Lightning ignores every further Ctrl-C and exits with 1, and with 0 at SIGTERM.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit:
-        if not watch.interrupted:
-            raise
-        raise KeyboardInterrupt from None
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banner and its advice, which speaks of loaders and options that are not the user's."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

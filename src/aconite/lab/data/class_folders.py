@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from aconite.errors import DataError
 from aconite.lab.data.image_files import Header, Probe, list_images, probe_each
 from aconite.lab.data.problems import Problem
 
-__all__ = ["ClassFolders", "check_class_folders", "is_class_folders"]
+__all__ = ["ClassFolders", "ClassListing", "check_class_folders", "is_class_folders", "list_class_folders"]
 
 _SYNSET = re.compile(r"n\d{8}")
 _GRAY_MODES = ("1", "L", "LA")
@@ -29,13 +28,22 @@ class ClassFolders(NamedTuple):
     problems: list[Problem]
 
 
+class ClassListing(NamedTuple):
+    """What the folders hold, no file opened: layout in words, class names, the files of each class, problems."""
+
+    layout: str
+    classes: tuple[str, ...]
+    parts: dict[str, dict[str, list[str]]]  # "train" and one for evaluation → class → names in its folder
+    problems: list[Problem]
+
+
 def is_class_folders(folder: Path) -> bool:
     """Whether the folder holds a folder train with folders in it."""
     return (folder / "train").is_dir() and any(path.is_dir() for path in (folder / "train").iterdir())
 
 
-def check_class_folders(folder: Path, *, full: bool = False, workers: int = 0) -> ClassFolders:
-    """Looks at every file of both parts.
+def list_class_folders(folder: Path) -> ClassListing:
+    """The files of both parts by their names, as training reads all of them.
 
     Raises:
         DataError: there is no part for evaluation.
@@ -47,19 +55,30 @@ def check_class_folders(folder: Path, *, full: bool = False, workers: int = 0) -
     classes = parts["train"]
     imagenet = all(map(_SYNSET.fullmatch, classes))
     problems = list(_class_problems(folder, parts, evaluation, imagenet))
+    files = {part: {name: _files(folder / part / name, problems) for name in names} for part, names in parts.items()}
+    return ClassListing("ImageNet" if imagenet else "class folders", classes, files, problems)
+
+
+def check_class_folders(folder: Path, *, full: bool = False, workers: int = 0) -> ClassFolders:
+    """Looks at every file of both parts.
+
+    Raises:
+        DataError: there is no part for evaluation.
+    """
+    listing = list_class_folders(folder)
     counts, modes = {}, dict[Path, str]()
-    for part, names in parts.items():
-        paths = list(chain.from_iterable(_files(folder / part / name, problems) for name in names))
+    for part, classes in listing.parts.items():
+        paths = [folder / part / name / file for name, files in classes.items() for file in files]
         counts[part] = len(paths)
         answers = probe_each([Probe(path, full) for path in paths], workers)
         for path, answer in zip(paths, answers, strict=True):
             if isinstance(answer, Header):
                 modes[path] = answer.mode
             else:
-                problems.append(answer)
-    if not imagenet:  # whose few gray photographs everyone turns into RGB
-        problems += _mixed(modes)
-    return ClassFolders("ImageNet" if imagenet else "class folders", classes, counts, problems)
+                listing.problems.append(answer)
+    if listing.layout != "ImageNet":  # whose few gray photographs everyone turns into RGB
+        listing.problems.extend(_mixed(modes))
+    return ClassFolders(listing.layout, listing.classes, counts, listing.problems)
 
 
 def _classes(part: Path) -> tuple[str, ...]:
@@ -80,16 +99,15 @@ def _class_problems(
             yield Problem("missing-class", folder / there / name, f"{here} has this class, {there} has not{odd}")
 
 
-def _files(folder: Path, problems: list[Problem]) -> list[Path]:
-    """All files, as training reads all of them."""
+def _files(folder: Path, problems: list[Problem]) -> list[str]:
     with os.scandir(folder) as entries:  # tells folders from files without asking the disk again for each
         found = sorted((entry.name, entry.is_dir()) for entry in entries if _counts(entry.name))
     for name, _ in (entry for entry in found if entry[1]):
         problems.append(Problem("misplaced", folder / name, "a class folder holds images only, no folders"))
-    paths = [folder / name for name, is_folder in found if not is_folder]
-    if not paths:
+    files = [name for name, is_folder in found if not is_folder]
+    if not files:
         problems.append(Problem("empty-class", folder, "there is no image in it"))
-    return paths
+    return files
 
 
 def _counts(name: str) -> bool:

@@ -91,11 +91,17 @@ def probe_each(tasks: list[Probe], workers: int) -> Iterator[Header | Problem]:
         yield from pool.map(probe, tasks, chunksize=64)
 
 
-def read_image(path: Path) -> Tensor:
-    """The pixels as RGB, uint8 (3, H, W), as they are stored: boxes and masks count in stored pixels."""
+def read_image(path: Path, *, upright: bool = False) -> Tensor:
+    """The pixels as RGB, uint8 (3, H, W): as they are stored, in which boxes and masks count, or ``upright``, as EXIF
+    tells.
+    """
     import numpy as np
 
     with _open(path) as image:
+        if upright and "exif" in image.info:
+            from PIL import ImageOps
+
+            image = ImageOps.exif_transpose(image)
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 

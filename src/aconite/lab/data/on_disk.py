@@ -44,7 +44,7 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
 
     def __init__(self, paths: Sequence[Path], transform: Transform | None, problems: Policy) -> None:
         check_policy(problems)
-        self.paths, self.transform, self.policy = list(paths), transform, problems
+        self.paths, self.transform, self.policy = paths, transform, problems
         self.found: dict[Path, Problem] = {}
 
     @abstractmethod

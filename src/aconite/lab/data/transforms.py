@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from aconite.errors import MissingExtraError
+from aconite.errors import MissingExtraError, SettingsError
 from aconite.lab.data.masks import IGNORED
+from aconite.models import ReferencePreprocessing
 
 try:
     from torchvision import tv_tensors as tv_tensors
@@ -54,14 +55,51 @@ class RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
         return self._call_kernel(v2.functional.resize, inpt, params["size"], antialias=True)
 
 
-def classification_training(size: int = 224, scale: tuple[float, float] = (0.08, 1.0), flip: float = 0.5) -> v2.Compose:
-    """A crop of a random share of the image's area, resized to ``size``; mirrored; normalised."""
-    return _compose(v2.RandomResizedCrop(size, scale=scale), v2.RandomHorizontalFlip(flip), *_normalised())
+class _Reference(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+    """`aconite.models.ReferencePreprocessing` of the image, whatever its target."""
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return tv_tensors.Image(ReferencePreprocessing()(inpt.as_subclass(torch.Tensor)))
 
 
-def classification_evaluation(size: int = 224, side: int = 256) -> v2.Compose:
-    """The shorter side resized to ``side``, the middle ``size`` × ``size`` cut out; normalised."""
-    return _compose(v2.Resize(side), v2.CenterCrop(size), *_normalised())
+def classification_training(
+    size: int = 224,
+    scale: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    *,
+    jitter: float = 0.0,
+    crop: str = "resized",
+    values: str = "imagenet",
+) -> v2.Compose:
+    """A random crop of ``size`` × ``size``; brightness, contrast and saturation changed; mirrored; as the network's
+    values.
+
+    ``crop="resized"`` takes a random share of the image's area, between the two of ``scale``, and resizes it. "pad" is
+    for small images: the shorter side becomes ``size``, four black pixels are put around, and the crop is as it is.
+    ``jitter`` is the most by which each factor is off 1, 0.4 in the paper's recipe. ``values``: "imagenet", normalised
+    RGB; "bgr255", BGR from 0 to 255 as in the reference code.
+
+    Raises:
+        SettingsError: no such crop or values.
+
+    >>> [type(step).__name__ for step in classification_training(32, crop="pad", jitter=0.4).transforms]
+    ['Resize', 'RandomCrop', 'ColorJitter', 'RandomHorizontalFlip', 'ToDtype', 'Normalize']
+    """
+    if crop not in ("resized", "pad"):
+        raise SettingsError(f"crop={crop!r}: expected 'resized' or 'pad'")
+    resized = [v2.RandomResizedCrop(size, scale=scale)]
+    cut = resized if crop == "resized" else [v2.Resize(size), v2.RandomCrop(size, padding=4)]
+    colours = [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
+    return _compose(*cut, *colours, v2.RandomHorizontalFlip(flip), *_fed(values))
+
+
+def classification_evaluation(size: int = 224, side: int = 256, *, values: str = "imagenet") -> v2.Compose:
+    """The shorter side resized to ``side``, the middle ``size`` × ``size`` cut out; ``values`` as in
+    `classification_training`.
+    """
+    return _compose(v2.Resize(side), v2.CenterCrop(size), *_fed(values))
 
 
 def detection_training(
@@ -110,6 +148,12 @@ def segmentation_evaluation(side: int | None = None) -> v2.Compose:
 
 def _compose(*steps: Any) -> v2.Compose:
     return v2.Compose(list(steps))
+
+
+def _fed(values: str) -> list[Any]:
+    if values not in ("imagenet", "bgr255"):
+        raise SettingsError(f"values={values!r}: expected 'imagenet' or 'bgr255'")
+    return _normalised() if values == "imagenet" else [_Reference()]
 
 
 def _normalised(normalise: bool = True) -> list[Any]:

@@ -1,0 +1,30 @@
+"""The parser that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from aconite.errors import SettingsError, UnknownNameError
+
+__all__ = ["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other mistake is told."""
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+    """Adds options once they are needed: those that are known only to a room that is slow to import."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.fill is not None:
+            fill, self.fill = self.fill, None
+            fill(self)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # here, where this command's options are known; argparse leaves it to the program's parser
+            raise UnknownNameError("option", unknown[0].partition("=")[0], self._option_string_actions)
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message} (see {self.prog} --help)")

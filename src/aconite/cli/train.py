@@ -1,0 +1,127 @@
+"""`aconite train`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import Any
+
+__all__ = ["add_evaluate", "add_predict", "add_train"]
+
+_TASKS = ("classification", "detection", "segmentation")
+
+
+def add_train(commands: Any) -> None:
+    """Adds the command to the subparsers."""
+    parser = commands.add_parser(
+        "train",
+        help="train a network for classification, detection or segmentation, on one device or many",
+        description="Trains one network and writes its weights, its row of results and its logs to a folder. Stopped "
+        "at any moment, the same command goes on where it was. `aconite train TASK --help` lists every option.",
+    )
+    tasks = parser.add_subparsers(metavar="TASK", required=True, dest="task")
+    for task in _TASKS:
+        added = tasks.add_parser(
+            task,
+            help=f"train a network for {task}",
+            description="Settings come from the defaults, --recipe, --config and the command line; later ones win.",
+            argument_default=argparse.SUPPRESS,
+        )
+        added.set_defaults(run=_train)
+        added.fill = partial(_add_settings, task=task)  # Lightning takes seconds to import
+
+
+def add_evaluate(commands: Any) -> None:
+    """Adds the command to the subparsers."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a trained network, on its own test images or on another data set",
+        description="Measures the network of a run on test images and prints its metrics.",
+    )
+    option = parser.add_argument
+    option("run_folder", metavar="RUNDIR", help="a folder that `aconite train` wrote")
+    option("--data", metavar="DIR", help="a data set with the same classes (default: the run's, if it was not moved)")
+    option("--checkpoint", metavar="FILE", help="another state than the finished one, such as a file of checkpoints/")
+    option("--batch-size", metavar="N", type=int, default=32, help="images at a time (default 32)")
+    option("--workers", metavar="N", type=int, default=0, help="processes that read images (default: one)")
+    option("--device", metavar="NAME", default="auto", help="auto (default), cpu or cuda")
+    option("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_evaluate)
+
+
+def add_predict(commands: Any) -> None:
+    """Adds the command to the subparsers."""
+    parser = commands.add_parser(
+        "predict",
+        help="labels, boxes or masks of images, as files and as pictures to look at",
+        description="Shows images to the network of a run. Writes predictions.jsonl, a line for each image, a picture "
+        "of each with what was found in it, and of a segmentation the masks.",
+    )
+    option = parser.add_argument
+    option("run_folder", metavar="RUNDIR", help="a folder that `aconite train` wrote")
+    option("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    option("--out", metavar="DIR", default="predictions", help="folder of the results (default predictions)")
+    option("--checkpoint", metavar="FILE", help="another state than the finished one, such as a file of checkpoints/")
+    option("--threshold", metavar="P", type=float, default=0.5, help="least score of a box that is kept (default 0.5)")
+    option("--no-pictures", action="store_true", help="write no pictures")
+    option("--device", metavar="NAME", default="auto", help="auto (default), cpu or cuda")
+    parser.set_defaults(run=_predict)
+
+
+def _add_settings(parser: argparse.ArgumentParser, task: str) -> None:
+    from aconite.lab.runs import KINDS, options_of
+
+    option = parser.add_argument
+    option("--recipe", metavar="NAME", help="a named recipe; an unknown name lists them")
+    option("--config", metavar="FILE", help="a TOML file of settings, such as a run's settings.toml")
+    option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>-<activation>-seed<seed>)")
+    option("--progress", metavar="KIND", help="auto (default), bar, plain or quiet")
+    for one in options_of(KINDS[task].settings):
+        name = "--" + one.name.replace("_", "-")
+        default = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
+        choices = f": {', '.join(one.choices)}" if one.choices else ""
+        told = f"{one.told}{choices} (default {'none' if default in (None, '') else default})".replace("%", "%%")
+        if one.kind is bool:
+            option(name, action=argparse.BooleanOptionalAction, help=told)
+        else:
+            option(name, metavar=one.name.upper(), help=told)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from aconite.lab.runs import KINDS, is_first_process, options_of, read_value, resolve, run_progress, shown, train
+
+    given = vars(arguments).copy()
+    task, out = given.pop("task"), given.pop("out", None)
+    recipe, config, progress = given.pop("recipe", None), given.pop("config", None), given.pop("progress", "auto")
+    known = {one.name: one for one in options_of(KINDS[task].settings)}
+    texts = {name: value for name, value in given.items() if name in known}
+    values = {
+        name: read_value(value, known[name]) if isinstance(value, str) else value for name, value in texts.items()
+    }
+    settings = resolve(task, recipe=recipe, config=config, given=values)
+    out = out or _default_folder(settings)
+    try:
+        run = train(settings, out, run_progress(progress))
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from the last checkpoint in {out}", file=sys.stderr)
+        return 130
+    if is_first_process():
+        print(f"{settings.model} with {settings.activation}: {shown(run.figures)}\nrun:  {run.folder}")
+    return 0
+
+
+def _default_folder(settings: Any) -> str:
+    import re
+    from pathlib import Path
+
+    words = [Path(settings.data).resolve().name, settings.model, settings.activation or "own", f"seed{settings.seed}"]
+    return "runs/" + "-".join(re.sub(r"[^\w.-]+", "_", word)[:60] for word in words)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError

@@ -1,0 +1,120 @@
+"""What every task's training has in common, as a LightningModule: the optimiser, the record of each epoch, its end."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from aconite.lab.runs.rates import optimiser, rate_factor
+from aconite.lab.runs.settings import RunSettings
+
+__all__ = ["Experiment", "Figures"]
+
+Figures = dict[str, float]  # name of a metric → value
+
+
+class Experiment(pl.LightningModule, ABC):
+    """A network and how it learns one task. A task says what the loss is, and how the network is measured.
+
+    ``history`` has one record for each finished epoch: "train_loss" (the mean over its images and all processes),
+    the metrics of its evaluation, if it had one, and "seconds". It travels in the checkpoint.
+
+    Torch's random numbers in an epoch are a function of (seed, epoch, rank), so that a run that goes on from the end
+    of an epoch draws what an uninterrupted one draws.
+    """
+
+    history: list[Figures]
+
+    def __init__(self, network: nn.Module, settings: RunSettings, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.settings, self.classes = network, settings, classes
+        self.history = []
+        self._losses, self.measured_last, self._started = _Mean(), Figures(), 0.0
+
+    @abstractmethod
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor], int]:
+        """The loss, its parts by name (logged), and how many images it is the mean of."""
+
+    @abstractmethod
+    def measure(self, batch: Any) -> None:
+        """Adds a batch of the evaluation to the metrics."""
+
+    @abstractmethod
+    def measured(self) -> Figures:
+        """The metrics of all batches of all processes since the last call; asked of every process together."""
+
+    def training_step(self, batch: Any, number: int = 0) -> Tensor:
+        loss, parts, images = self.loss(batch)
+        self._losses.add(loss, images)
+        if parts:
+            self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=images)
+        self.log("train/loss", loss.detach(), batch_size=images)
+        return loss
+
+    def validation_step(self, batch: Any, number: int = 0) -> None:
+        self.measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.measured_last = self.measured()
+        self.log_dict({f"test/{name}": value for name, value in self.measured_last.items()})
+
+    def configure_optimizers(self) -> Any:
+        made = optimiser(self.network, self.settings)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(made, rate_factor(self.settings, steps))
+        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        words = f"{self.settings.seed} {self.current_epoch} {self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big"))
+        self._losses, self.measured_last, self._started = _Mean(), Figures(), time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        loss, images = self.over_processes(self._losses.sums(self.device)).tolist()
+        loss = loss / images if images else math.nan
+        seconds = time.perf_counter() - self._started
+        self.history.append({"train_loss": loss, **self.measured_last, "seconds": seconds})
+        if not math.isfinite(loss):  # such a network does not come back
+            self.trainer.should_stop = True
+
+    def over_processes(self, sums: Tensor) -> Tensor:
+        """The sum of each process's vector; asked of every process together."""
+        gathered = self.all_gather(sums)
+        assert isinstance(gathered, Tensor)
+        return gathered.reshape(-1, len(sums)).sum(0)
+
+    def last_figures(self) -> Figures:
+        """The training loss so far of this process and the metrics of the last evaluation."""
+        return {"train_loss": self._losses.here(), **self.measured_last}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+
+class _Mean:
+    """Of the losses of an epoch's images; kept on the device, so that a step waits for nothing."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.sum: Tensor | float = 0.0
+
+    def add(self, loss: Tensor, images: int) -> None:
+        self.images += images
+        self.sum = self.sum + loss.detach().double() * images
+
+    def here(self) -> float:
+        return float(self.sum) / self.images if self.images else math.nan
+
+    def sums(self, device: torch.device) -> Tensor:
+        """The sum and the number of images, in float64."""
+        return torch.as_tensor([float(self.sum), float(self.images)], dtype=torch.float64, device=device)

@@ -1,0 +1,180 @@
+"""What a run is told: a frozen record for each task, checked where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, get_args
+
+from aconite.errors import SettingsError
+from aconite.lab.data.problems import Policy
+from aconite.lab.runs.options import checked, option, options_of
+from aconite.nn import check_activation
+
+__all__ = ["ClassificationSettings", "DetectionSettings", "RunSettings", "SegmentationSettings"]
+
+PLACE = ("accelerator", "devices", "nodes", "strategy", "workers", "loggers", "full_check")
+"""The settings that may differ when a run goes on: where and how it runs, not what comes out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What all tasks share. ``batch_size`` counts the images of an optimiser step over all devices and accumulated
+    batches, so that the same settings train the same network on one device or on eight.
+
+    Raises:
+        SettingsError: a value that is not allowed, or two that do not go together.
+        UnknownNameError: an activation that does not exist.
+    """
+
+    task: ClassVar[str] = ""
+    metric: ClassVar[str] = ""  # by which runs are compared
+    higher_is_better: ClassVar[bool] = True
+
+    data: str = option("", "the folder of the data set")
+    problems: str = option("stop", "what is wrong with the data: stop, or skip and count", choices=get_args(Policy))
+    full_check: bool = option(False, "decode every image before the start, not only its header and end")
+    model: str = option("resnet18", "a network of ours, or timm/NAME or torchvision/NAME")
+    activation: str | None = option("acon-c", "a name or a formula; none keeps a foreign network's own")
+    init: str = option("paper", "start of learnable activations", choices=("paper", "swish", "near-swish"))
+    se: bool = option(False, "squeeze-and-excitation at the end of each block (our networks)")
+    weights: str | None = option(None, "file of pretrained weights to start from")
+    weights_stage: str = option(
+        "after", "which network the weights fit: before or after it gets its activation", choices=("before", "after")
+    )
+    seed: int = option(0, "of weights, order and augmentation", lowest=0)
+    epochs: int | None = option(None, "passes over the training images", lowest=1)
+    steps: int | None = option(None, "optimiser steps, in place of epochs", lowest=1)
+    batch_size: int = option(32, "images of an optimiser step, over all devices", lowest=1)
+    accumulate: int = option(1, "backward passes that make a step", lowest=1)
+    optimiser: str = option("sgd", "the optimiser", choices=("sgd", "adamw"))
+    lr: float = option(0.1, "highest learning rate", above=0)
+    activation_lr: float | None = option(None, "learning rate of the activations' parameters, if another", above=0)
+    momentum: float = option(0.9, "of sgd", lowest=0, highest=1)
+    weight_decay: float = option(1e-4, "of weights; never of activations, biases and norms", lowest=0)
+    schedule: str = option("cosine", "how the rate falls", choices=("constant", "cosine", "linear", "poly", "steps"))
+    milestones: tuple[float, ...] = option((0.667, 0.889), "shares of the training after which schedule steps divides "
+                                           "the rate by 10")  # fmt: skip
+    warmup: int = option(0, "steps in which the rate rises to its height", lowest=0)
+    warmup_from: float = option(0.001, "share of the rate at which warm-up begins", lowest=0, highest=1)
+    clip_norm: float | None = option(None, "largest norm of the gradient", above=0)
+    validate_every: int = option(1, "epochs from one evaluation to the next; the last is always evaluated", lowest=1)
+    checkpoint_every: int | None = option(None, "steps between checkpoints within an epoch (default: at its end only)",
+                                          lowest=1)  # fmt: skip
+    accelerator: str = option("auto", "auto, cpu, gpu, …, as Lightning names it")
+    devices: str = option("1", "how many on this machine, or auto")
+    nodes: int = option(1, "machines", lowest=1)
+    strategy: str = option("auto", "how devices share the work: auto, ddp, fsdp, …, as Lightning names it")
+    precision: str = option(
+        "32-true", "as Lightning names it", choices=("32-true", "16-mixed", "bf16-mixed", "64-true")
+    )
+    sync_batchnorm: bool = option(False, "BatchNorm over the images of all devices (GPUs only)")
+    channels_last: bool = option(False, "keep images and weights in channels_last memory format")
+    fuse: bool = option(False, "fuse BatchNorm and activation (see `aconite.fuse`)")
+    compile: bool = option(False, "torch.compile the network")
+    workers: int = option(0, "processes on each device that read images", lowest=0)
+    loggers: tuple[str, ...] = option(("csv",), "csv, tensorboard, both or none at all")
+
+    def __post_init__(self) -> None:
+        given = {one.name: getattr(self, one.name) for one in options_of(type(self))}
+        for name, value in checked(type(self), given, "").items():
+            object.__setattr__(self, name, value)
+        if not self.data:
+            raise SettingsError("data is missing: name the folder of a data set with --data")
+        if (self.epochs is None) == (self.steps is None):
+            came = "neither is given" if self.epochs is None else f"both are given, {self.epochs} and {self.steps}"
+            raise SettingsError(f"a run lasts for epochs or for steps: {came}; give one, such as --epochs 30")
+        if self.activation is not None:
+            check_activation(self.activation)
+        elif "/" not in self.model:
+            raise SettingsError(f"activation is none, but {self.model} has no activation of its own: name one")
+        if self.se and "/" in self.model:
+            raise SettingsError(f"se is for our own networks, and {self.model} is not: leave it away")
+        if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) > 0):
+            raise SettingsError(f"devices is {self.devices!r}: it must be a whole number above 0, or auto")
+        if self.batch_size % self.accumulate:
+            raise SettingsError(f"batch_size {self.batch_size} cannot be divided into {self.accumulate} equal batches")
+        if unknown := set(self.loggers) - {"csv", "tensorboard"}:
+            raise SettingsError(f"loggers names {unknown.pop()!r}: choose csv, tensorboard, both, or an empty list")
+
+    def recorded(self, name: str, content: str) -> dict[str, Any]:
+        """The settings as rows and run folders hold them: what decides the outcome, with the data and the weights by
+        name and not by folder."""
+        record = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        for key in PLACE:
+            del record[key]
+        if self.weights is not None:
+            record["weights"] = self.weights.replace("\\", "/").rpartition("/")[2]
+        return {"task": self.task} | record | {"data": name, "content": content}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationSettings(RunSettings):
+    """Image classification: folders ``train/<class>/*`` and ``test/<class>/*`` (or ``val``), ImageNet's among them."""
+
+    task: ClassVar[str] = "classification"
+    metric: ClassVar[str] = "error"
+    higher_is_better: ClassVar[bool] = False
+
+    image_size: int = option(224, "side of the square that the network sees", lowest=8)
+    resize_side: int | None = option(None, "shorter side before the middle is cut out (default: 8/7 of it)", lowest=8)
+    crop: str = option("resized", "training crops: resized (a random share of the image) or pad (4 pixels around it)",
+                       choices=("resized", "pad"))  # fmt: skip
+    crop_scale: tuple[float, ...] = option((0.08, 1.0), "least and most of the image's area that a crop covers")
+    colour_jitter: float = option(0.0, "of brightness, contrast and saturation", lowest=0)
+    flip: float = option(0.5, "how often an image is mirrored", lowest=0, highest=1)
+    values: str = option("imagenet", "what the network is fed: normalised RGB, or BGR from 0 to 255 as the reference "
+                         "code", choices=("imagenet", "bgr255"))  # fmt: skip
+    label_smoothing: float = option(0.0, "of the training loss", lowest=0, highest=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings(RunSettings):
+    """Object detection by RetinaNet: COCO or Pascal VOC."""
+
+    task: ClassVar[str] = "detection"
+    metric: ClassVar[str] = "map"
+
+    model: str = option("resnet50", "the backbone: a network of ours, or timm/NAME or torchvision/NAME")
+    everywhere: bool = option(False, "the activation in the heads too, not in the backbone alone")
+    freeze_norms: bool = option(False, "BatchNorms keep their statistics and weights")
+    side: int = option(800, "shorter side of the images", lowest=32)
+    longest: int = option(1333, "most that the longer side may have", lowest=32)
+    flip: float = option(0.5, "how often an image is mirrored", lowest=0, highest=1)
+    fpn_channels: int = option(256, "channels of the feature pyramid", lowest=8)
+    head_convs: int = option(4, "convolutions in each head", lowest=1)
+    allow_empty: bool = option(False, "train on images without objects too")
+    lr: float = option(0.01, "highest learning rate", above=0)
+    batch_size: int = option(16, "images of an optimiser step, over all devices", lowest=1)
+    schedule: str = option("steps", "how the rate falls", choices=("constant", "cosine", "linear", "poly", "steps"))
+    warmup: int = option(500, "steps in which the rate rises to its height", lowest=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSettings(RunSettings):
+    """Semantic segmentation by PSPNet: folders of images and masks, or Cityscapes."""
+
+    task: ClassVar[str] = "segmentation"
+    metric: ClassVar[str] = "miou"
+
+    model: str = option("resnet50", "the backbone: a network of ours, or timm/NAME or torchvision/NAME")
+    everywhere: bool = option(False, "the activation in the head too, not in the backbone alone")
+    freeze_norms: bool = option(False, "BatchNorms keep their statistics and weights")
+    crop: tuple[int, ...] = option((473, 473), "height and width of the training crops")
+    scale: tuple[float, ...] = option((0.5, 2.0), "least and most by which training images are scaled")
+    rotation: float = option(10.0, "most degrees by which training images are turned", lowest=0)
+    flip: float = option(0.5, "how often an image is mirrored", lowest=0, highest=1)
+    head_width: int = option(512, "channels of the head", lowest=8)
+    bins: tuple[int, ...] = option((1, 2, 3, 6), "sides of the pooled maps")
+    dropout: float = option(0.1, "in the head", lowest=0, highest=0.99)
+    auxiliary: float = option(0.4, "weight of the auxiliary loss; 0 for none", lowest=0)
+    ignore_index: int = option(255, "value of pixels that belong to no class", lowest=0)
+    evaluation_side: int | None = option(None, "shorter side to which test images are resized (default: as they are)",
+                                         lowest=32)  # fmt: skip
+    lr: float = option(0.01, "highest learning rate", above=0)
+    batch_size: int = option(16, "images of an optimiser step, over all devices", lowest=1)
+    schedule: str = option("poly", "how the rate falls", choices=("constant", "cosine", "linear", "poly", "steps"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.crop) != 2 or min(self.crop) < 32:
+            raise SettingsError(f"crop is {list(self.crop)}: give height and width, each at least 32")
