@@ -17,6 +17,8 @@ from aconite.nn.funnel import FReLU as FReLU
 from aconite.nn.groups import param_groups as param_groups
 from aconite.nn.initial import Init as Init
 from aconite.nn.initial import Match as Match
+from aconite.nn.kept_calls import Keeper as Keeper
+from aconite.nn.kept_calls import again as again
 from aconite.nn.matching import from_activation as from_activation
 from aconite.nn.meta import MetaAconC as MetaAconC
 from aconite.nn.norm_acon import BatchNormAconC1d as BatchNormAconC1d
@@ -26,5 +28,6 @@ from aconite.nn.norm_acon import BatchNormMetaAconC1d as BatchNormMetaAconC1d
 from aconite.nn.norm_acon import BatchNormMetaAconC2d as BatchNormMetaAconC2d
 from aconite.nn.norm_acon import BatchNormMetaAconC3d as BatchNormMetaAconC3d
 from aconite.nn.norm_fusion import norm_activation as norm_activation
+from aconite.nn.norm_fusion import run_pair as run_pair
 from aconite.nn.squeeze import SqueezeExcite as SqueezeExcite
 from aconite.nn.squeeze import SqueezeExciteReLU as SqueezeExciteReLU

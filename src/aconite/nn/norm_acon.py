@@ -13,6 +13,7 @@ from aconite import functional, reference
 from aconite.nn.acon import AconC
 from aconite.nn.channels import SLOPES
 from aconite.nn.initial import Init
+from aconite.nn.kept_calls import Keeper, again
 from aconite.nn.meta import MetaAconC
 from aconite.nn.norm_fusion import Behind, fused, fused_meta
 from aconite.nn.norm_fusion import norm_activation as norm_activation
@@ -73,7 +74,10 @@ class _BatchNormAconC(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """ACON-C of the normalised x, in x's shape and dtype."""
         norm: Any = self
-        y = fused(x, norm, Behind("acon_c", self.gate, self.p1, self.p2, self.beta))
+        y = again(norm, x)
+        if y is None:
+            behind = Behind("acon_c", self.gate, self.p1, self.p2, self.beta)
+            y = fused(x, norm, behind, Keeper(self, called=True))
         if y is not None:
             return y
         return functional.acon_c(super().forward(x), self.p1, self.p2, self.beta, gate=self.gate)
@@ -157,7 +161,9 @@ class _BatchNormMetaAconC(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Meta-ACON of the normalised x, in x's shape and dtype."""
         norm: Any = self
-        y = fused_meta(x, norm, self)
+        y = again(norm, x)
+        if y is None:
+            y = fused_meta(x, norm, self, Keeper(self, called=True))
         if y is not None:
             return y
         z = super().forward(x)

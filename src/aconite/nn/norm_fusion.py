@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from aconite.kernels import norm as norm_kernels
-from aconite.kernels.norm import NormCall, places
 from aconite.nn.acon import AconA, AconB, AconC
 from aconite.nn.generator import generator_record, update_statistics
+from aconite.nn.kept_calls import BoundCall, Keeper, again, keep
 from aconite.nn.meta import MetaAconC
 from aconite.ops import (
     batch_norm_acon_c,
@@ -23,12 +21,13 @@ from aconite.ops import (
     formula_needed,
     norm_kernel_serves,
     plain,
+    run_bound_norm,
+    run_bound_norm_meta,
 )
 
-__all__ = ["Behind", "fused", "fused_meta", "norm_activation"]
+__all__ = ["Behind", "fused", "fused_meta", "norm_activation", "run_pair"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-Call = TypeVar("Call", bound=NormCall)
 _NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 
 
@@ -72,14 +71,20 @@ def norm_activation(x: Tensor, norm: BatchNorm, activation: nn.Module | None) ->
     >>> torch.allclose(norm_activation(x, norm, act), act(nn.BatchNorm2d(8)(x)), atol=1e-5)
     True
     """
+    y = again(norm, x, activation)
+    return run_pair(x, norm, activation, Keeper(norm, activation)) if y is None else y
+
+
+def run_pair(x: Tensor, norm: BatchNorm, activation: nn.Module | None, keeper: Keeper) -> Tensor:
+    """`norm_activation` where no call is kept, or none that holds; the new one is kept with the keeper."""
     if type(norm) in _NORMS and not _watched(norm) and not (activation is not None and _watched(activation)):
         y = None
         if isinstance(activation, MetaAconC):
             if type(activation) is MetaAconC and activation.granularity == "channel" and activation.channel_dim == 1:
-                y = fused_meta(x, norm, activation)
+                y = fused_meta(x, norm, activation, keeper)
         else:
             behind = _behind(activation, norm.num_features)
-            y = None if behind is None else fused(x, norm, behind)
+            y = None if behind is None else fused(x, norm, behind, keeper)
         if y is not None:
             return y
     normed: Tensor = norm(x)
@@ -130,58 +135,28 @@ def _given(x: Tensor, norm: BatchNorm) -> norm_kernels.Norm | None:
     )
 
 
-class _Kept(NamedTuple):
-    signature: tuple[object, ...]
-    objects: list[object]
-    """What the signature holds the identities of; alive, so that no other object takes one over."""
-    tensors: list[Tensor]
-    places: tuple[int, ...]
-    call: NormCall
-
-
-# Beside the modules, not in them: copies and pickles of a module must not hold addresses.
-_calls: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
-
-
-def _kept_call(
-    norm: BatchNorm, x: Tensor, bind: Callable[..., Call | None], given: norm_kernels.Norm, behind: tuple[Any, ...]
-) -> Call | None:
-    """The norm's call of last time if the same tensors lie where they lay, else a new one; None if none can be bound.
-
-    Binding costs 25 to 60 µs, more than the kernel takes on a small map; asking whether it still holds costs 5.
-    """
-    if torch.compiler.is_compiling() or formula_needed() or not plain(x) or not x.is_cpu:
-        return None
-    objects = [*given, *behind] if bind is bound_norm else [*given, *behind[:2], *behind[2], behind[3]]
-    signature = (x.shape, x.stride(), x.dtype, *map(id, objects))
-    kept = _calls.get(norm)
-    if kept is not None and kept.signature == signature and places(kept.tensors) == kept.places:
-        return cast(Call, kept.call)
-    tensors = [t for t in objects if isinstance(t, Tensor)]
-    parameters = [t for t in (*given[:2], *(behind[2:] if bind is bound_norm else behind[:2])) if t is not None]
-    if not plain(*tensors) or not norm_kernel_serves(x, *parameters, meta=bind is bound_norm_meta):
-        return None
-    call = bind(x, given, *behind)
-    if call is not None and not call.copied:
-        _calls[norm] = _Kept(signature, objects, tensors, places(tensors), call)
-    return call
-
-
-def fused(x: Tensor, norm: BatchNorm, behind: Behind) -> Tensor | None:
+def fused(x: Tensor, norm: BatchNorm, behind: Behind, keeper: Keeper) -> Tensor | None:
     """The fused kernel's result, with the norm's buffers moved on; None, and nothing done, if it does not serve."""
     given = _given(x, norm)
     if given is None:
         return None
-    call = _kept_call(norm, x, bound_norm, given, behind)
-    if call is None and not norm_kernel_serves(x, *[p for p in (*behind[2:], *given[:2]) if p is not None]):
+    if not norm_kernel_serves(x, *[p for p in (*behind[2:], *given[:2]) if p is not None]):
         return None
     activation, gate, *slopes = behind
-    y, statistics = batch_norm_acon_c(x, given, *slopes, activation=activation, gate=gate, call=call)
-    _move(norm, statistics, x)
+    moving = _moving(norm, x)
+    if _binds(x, *given[:4], *slopes) and (found := bound_norm(x, given, *behind)) is not None:
+        call, arguments = found
+        bound = BoundCall(call, run_bound_norm, arguments, None if moving is None else moving.by)
+        if not call.copied:
+            keep(keeper, (), x, bound)
+        return bound.run(x)
+    y, statistics = batch_norm_acon_c(x, given, *slopes, activation=activation, gate=gate)
+    if moving is not None:
+        moving.by(statistics)
     return y
 
 
-def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta) -> Tensor | None:
+def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta, keeper: Keeper) -> Tensor | None:
     """`fused` with Meta-ACON behind the norm."""
     given = _given(x, norm)
     if given is None or act.p1.numel() != norm.num_features:
@@ -191,40 +166,74 @@ def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta) -> Tensor | None:
     if record is None:
         return None
     p1, p2 = act.p1, act.p2
-    call = _kept_call(norm, x, bound_norm_meta, given, (p1, p2, record, act.gate))
-    if call is None and not norm_kernel_serves(x, *[p for p in (p1, p2, *given[:2]) if p is not None], meta=True):
+    if not norm_kernel_serves(x, *[p for p in (p1, p2, *given[:2]) if p is not None], meta=True):
         return None
-    y, statistics, saved = batch_norm_meta_acon_c(x, given, p1, p2, record, act.gate, call=call)
-    if record.norm == "batch":
-        assert act.bn1 is not None
-        assert act.bn2 is not None
-        update_statistics(act.bn1, act.bn2, saved, samples, act.fc1.out_channels)
-    _move(norm, statistics, x)
+    moving = _moving(norm, x)
+    bn1, bn2, hidden = act.bn1, act.bn2, act.fc1.out_channels
+
+    def move(statistics: Tensor, saved: Tensor) -> None:
+        if record.norm == "batch":
+            assert bn1 is not None
+            assert bn2 is not None
+            update_statistics(bn1, bn2, saved, samples, hidden)
+        if moving is not None:
+            moving.by(statistics)
+
+    if _binds(x, *given[:4], p1, p2, *record[:12]) and (found := bound_norm_meta(x, given, p1, p2, record, act.gate)):
+        call, arguments = found
+        bound = BoundCall(call, run_bound_norm_meta, arguments, lambda s, saved: move(s, saved[samples * x.shape[1] :]))
+        if not call.copied:
+            keep(keeper, [m for m in (act.fc1, bn1, act.fc2, bn2) if m is not None], x, bound)
+        return bound.run(x)
+    y, statistics, saved = batch_norm_meta_acon_c(x, given, p1, p2, record, act.gate)
+    move(statistics, saved)
     return y
 
 
-def _move(norm: BatchNorm, statistics: Tensor, x: Tensor) -> None:
-    """What BatchNorm does to its buffers in training, with the unbiased variance."""
-    if not (norm.training and norm.track_running_stats):
-        return
-    buffers = norm._buffers
-    mean, var, steps = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
-    count = x.numel() // norm.num_features
-    # Seven operations on a few hundred numbers cost more than the passes over a small map. A compiler has to see them.
-    if (
-        mean is not None
-        and var is not None
-        and not torch.compiler.is_compiling()
-        and plain(statistics, mean, var, steps)
-        and norm_kernels.update_statistics(statistics, mean, var, steps, norm.momentum, count)
-    ):
-        return
-    with torch.no_grad():
-        share = 0.0 if norm.momentum is None else norm.momentum
-        if steps is not None:
-            steps.add_(1)
-            share = 1.0 / float(steps) if norm.momentum is None else norm.momentum
-        if mean is None or var is None:
+def _binds(*tensors: Tensor | None) -> bool:
+    return not torch.compiler.is_compiling() and not formula_needed() and plain(*tensors)
+
+
+class _Moving(NamedTuple):
+    """The buffers of a norm in training, and what a batch's statistics do to them: what BatchNorm does."""
+
+    mean: Tensor | None
+    var: Tensor | None
+    steps: Tensor | None
+    momentum: float | None
+    values: int
+    """Of a channel in the batch."""
+
+    def by(self, statistics: Tensor) -> None:
+        """Move them, by the unbiased variance."""
+        mean, var, steps, momentum, count = self
+        # Seven operations on a few hundred numbers cost more than the passes over a small map. A compiler has to see
+        # them.
+        if (
+            mean is not None
+            and var is not None
+            and not torch.compiler.is_compiling()
+            and plain(statistics, mean, var, steps)
+            and norm_kernels.update_statistics(statistics, mean, var, steps, momentum, count)
+        ):
             return
-        mean.lerp_(statistics[0].to(mean.dtype), share)
-        var.lerp_((statistics[1] * (count / (count - 1))).to(var.dtype), share)
+        with torch.no_grad():
+            share = 0.0 if momentum is None else momentum
+            if steps is not None:
+                steps.add_(1)
+                share = 1.0 / float(steps) if momentum is None else momentum
+            if mean is None or var is None:
+                return
+            mean.lerp_(statistics[0].to(mean.dtype), share)
+            var.lerp_((statistics[1] * (count / (count - 1))).to(var.dtype), share)
+
+
+def _moving(norm: BatchNorm, x: Tensor) -> _Moving | None:
+    """None where a batch moves nothing: in evaluation, and where nothing is tracked."""
+    if not (norm.training and norm.track_running_stats):
+        return None
+    buffers = norm._buffers
+    return _Moving(
+        *(buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]),
+        *(norm.momentum, x.numel() // norm.num_features),
+    )

@@ -43,10 +43,10 @@ class Operator:
     formula: Callable[..., Tensor]
     sizes: Callable[..., list[tuple[Any, torch.dtype]]]
 
-    def register(self) -> Callable[..., tuple[Tensor, ...]]:
-        """Define the operator and return the function that runs it.
+    def register(self) -> tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Tensor]]:
+        """Define the operator; return the function that runs it, and one that runs a call bound to arguments before.
 
-        Its first argument is a call that was bound to these arguments before, or None.
+        The latter takes the call, what is to be done with the saved vectors (or None), and the arguments; returns y.
         """
         count, constants = len(self.differentiable), len(self.constant)
         tensors_end = count + constants
@@ -54,23 +54,37 @@ class Operator:
         later = ", ".join([*self.differentiable, *self.constant[2:]]) + f", {self.options}"
         grads, saved_names = ", ".join(["Tensor"] * count), ", ".join(f"Tensor saved{i}" for i in range(self.saved))
 
+        def held_by(ctx: Any, call: NormCall | None, saved: Sequence[Tensor], arguments: Sequence[Any]) -> None:
+            # Not the running statistics: the kernel returned what it used, and training may move them meanwhile.
+            tensors = arguments[:tensors_end]
+            ctx.save_for_backward(*saved, *tensors[:count], *tensors[count + 2 :])
+            ctx.call, ctx.rest = call, (tensors[count] is None, arguments[tensors_end:])
+
+        def gradient(ctx: Any, grad: Tensor, needs: Sequence[bool]) -> tuple[Any, ...]:
+            """A gradient, or None, for each differentiable argument."""
+            held, call = ctx.saved_tensors, ctx.call
+            saved, tensors = held[: self.saved], held[self.saved :]
+            direct = call is not None and not torch.is_grad_enabled() and plain(grad, *held)
+            # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
+            if direct and call.places == places(tensors[1:]) and call.strides == tensors[0].stride():
+                every = call.backward(grad, tensors[0], *saved)
+                return tuple([None if t is None else g for g, t in zip(every, tensors, strict=False)])
+            batch, options = ctx.rest
+            found = backward_op(grad, *saved, batch, *tensors, *options)
+            return tuple([g if n else None for g, n in zip(found, needs, strict=False)])
+
         class Rule(torch.autograd.Function):
             """x is the only tensor of its size that is kept."""
 
             @staticmethod
-            def forward(ctx: Any, call: NormCall | None, *arguments: Any) -> tuple[Tensor, ...]:
-                tensors = arguments[:tensors_end]
-                if call is None and plain(*tensors):
-                    call = self.bind(*arguments)
-                ctx.call = call
+            def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+                call = self.bind(*arguments) if plain(*arguments[:tensors_end]) else None
                 if call is not None:
                     y, *saved = call.forward(arguments[0])
                 else:
                     with below_autograd():
                         y, *saved = forward_op(*arguments)
-                # Not the running statistics: the kernel returned what it used, and training may move them meanwhile.
-                ctx.save_for_backward(*saved, *tensors[:count], *tensors[count + 2 :])
-                ctx.rest = tensors[count] is None, arguments[tensors_end:]
+                held_by(ctx, call, saved, arguments)
                 ctx.mark_non_differentiable(*saved)
                 ctx.set_materialize_grads(False)  # else a gradient of zeros is made for what is saved
                 return (y, *saved)
@@ -80,18 +94,23 @@ class Operator:
                 needs = ctx.needs_input_grad
                 if grad is None:
                     return (None,) * len(needs)
-                held, call = ctx.saved_tensors, ctx.call
-                saved, tensors = held[: self.saved], held[self.saved :]
-                direct = call is not None and not torch.is_grad_enabled() and plain(grad, *held)
-                # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-                if direct and call.places == places(tensors[1:]) and call.strides == tensors[0].stride():
-                    every = call.backward(grad, tensors[0], *saved)
-                    gradients = (None if t is None else g for g, t in zip(every, tensors, strict=False))
-                else:
-                    batch, options = ctx.rest
-                    found = backward_op(grad, *saved, batch, *tensors, *options)
-                    gradients = (g if n else None for g, n in zip(found, needs[1:], strict=False))
-                return (None, *gradients, *(None,) * (len(needs) - count - 1))
+                return (*gradient(ctx, grad, needs), *(None,) * (len(needs) - count))
+
+        class Bound(torch.autograd.Function):
+            """`Rule` for a call that was bound before; what it saves stays with it."""
+
+            @staticmethod
+            def forward(ctx: Any, call: NormCall, after: Callable[..., None] | None, *arguments: Any) -> Tensor:
+                y, *saved = call.forward(arguments[0])
+                if after is not None:
+                    after(*saved)
+                held_by(ctx, call, saved, arguments)
+                return y
+
+            @staticmethod
+            def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+                needs = ctx.needs_input_grad
+                return (None, None, *gradient(ctx, grad, needs[2:]), *(None,) * (len(needs) - count - 2))
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:
             differentiable = arguments[self.saved + 1 :][:count]
@@ -111,7 +130,7 @@ class Operator:
         forward_op = define(
             f"{self.name}({arguments}) -> ({', '.join(['Tensor'] * (1 + self.saved))})",
             kernel=self.forward,
-            autograd=lambda *arguments: Rule.apply(None, *arguments),
+            autograd=Rule.apply,
             fake=fake,
             device="CPU",
         )
@@ -123,14 +142,12 @@ class Operator:
             device="CPU",
         )
 
-        def run(call: NormCall | None, *arguments: Any) -> tuple[Tensor, ...]:
-            if call is not None and not torch.is_grad_enabled():
-                return call.forward(arguments[0])
-            compiling = torch.compiler.is_compiling()
-            result: tuple[Tensor, ...] = forward_op(*arguments) if compiling else Rule.apply(call, *arguments)
+        def run(*arguments: Any) -> tuple[Tensor, ...]:
+            result: tuple[Tensor, ...]
+            result = forward_op(*arguments) if torch.compiler.is_compiling() else Rule.apply(*arguments)
             return result
 
-        return run
+        return run, Bound.apply
 
     def _backward(self, grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         saved, batch, rest = arguments[: self.saved], arguments[self.saved], arguments[self.saved + 1 :]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["below_autograd", "define", "formula_needed", "observed", "plain"]
+__all__ = ["below_autograd", "define", "formula_needed", "observed", "plain", "runs_directly"]
 
 # define/impl, not the custom_op decorator: 3 µs a call instead of more than the arithmetic of a small tensor.
 _LIBRARY = torch.library.Library("aconite", "DEF")  # type: ignore[no-untyped-call]
@@ -57,6 +57,20 @@ def formula_needed() -> bool:
 def observed() -> bool:
     """Whether a dispatch mode watches the operations, to count or to trace them: it should see those inside a layer."""
     return bool(_dispatch_modes())
+
+
+def runs_directly(x: Tensor) -> bool:
+    """Whether a call on x that a kernel has served before may go to it at once: x is a tensor in the CPU's memory and
+    nothing watches or transforms.
+    """
+    return (
+        type(x) in _PLAIN
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not _dispatch_modes()
+        and _functorch_level() is None
+        and torch.autograd.forward_ad._current_level < 0
+    )
 
 
 def plain(*tensors: Tensor | None) -> bool:

@@ -21,7 +21,15 @@ from aconite.kernels.norm import Norm, NormCall, NormMetaCall
 from aconite.ops.fused import Operator
 from aconite.ops.library import formula_needed, observed
 
-__all__ = ["batch_norm_acon_c", "batch_norm_meta_acon_c", "bound_norm", "bound_norm_meta", "norm_kernel_serves"]
+__all__ = [
+    "batch_norm_acon_c",
+    "batch_norm_meta_acon_c",
+    "bound_norm",
+    "bound_norm_meta",
+    "norm_kernel_serves",
+    "run_bound_norm",
+    "run_bound_norm_meta",
+]
 
 _CONSTANTS = {
     (value, dtype): torch.tensor(value, dtype=dtype) for value in (0.0, 1.0) for dtype in (torch.float32, torch.float64)
@@ -106,7 +114,7 @@ def _formula(statistics: Tensor | None, x: Tensor, weight: Any, bias: Any, *rest
 _NORM = ("Tensor x", "Tensor? weight", "Tensor? bias")
 _RUNNING = ("Tensor? mean", "Tensor? var")
 
-_batch_norm_acon_c = Operator(
+_batch_norm_acon_c, run_bound_norm = Operator(
     name="batch_norm_acon_c",
     differentiable=(*_NORM, "Tensor? p1", "Tensor? p2", "Tensor? beta"),
     constant=_RUNNING,
@@ -192,7 +200,7 @@ def _meta_sizes(*arguments: Any) -> list[tuple[Any, torch.dtype]]:
     return [((2, c), torch.float64), (size, torch.promote_types(x.dtype, torch.float32))]
 
 
-_batch_norm_meta_acon_c = Operator(
+_batch_norm_meta_acon_c, run_bound_norm_meta = Operator(
     name="batch_norm_meta_acon_c",
     differentiable=(
         *(*_NORM, "Tensor p1", "Tensor p2", "Tensor fc1_weight", "Tensor fc2_weight"),
@@ -221,14 +229,20 @@ def norm_kernel_serves(x: Tensor, *parameters: Tensor, meta: bool = False) -> bo
     return not formula_needed() and not (meta and observed()) and norm.serves_norm(x, *parameters, meta=meta)
 
 
-def bound_norm(x: Tensor, given: Norm, *behind: Any) -> NormCall | None:
-    """The call of `batch_norm_acon_c` on these arguments; None where it has to go through the operator."""
-    return _bind(*_arguments(x, given, *behind))
+def bound_norm(x: Tensor, given: Norm, *behind: Any) -> tuple[NormCall, tuple[Any, ...]] | None:
+    """The call of `batch_norm_acon_c` on these arguments, and those that `run_bound_norm` takes after call, what to do
+    afterwards, and x; None where it has to go through the operator.
+    """
+    arguments = _arguments(x, given, *behind)
+    call = _bind(*arguments)
+    return None if call is None else (call, arguments[1:])
 
 
-def bound_norm_meta(x: Tensor, given: Norm, *behind: Any) -> NormMetaCall | None:
-    """The call of `batch_norm_meta_acon_c` on these arguments; None where it has to go through the operator."""
-    return _meta_bind(*_meta_arguments(x, given, *behind))
+def bound_norm_meta(x: Tensor, given: Norm, *behind: Any) -> tuple[NormMetaCall, tuple[Any, ...]] | None:
+    """`bound_norm` for `batch_norm_meta_acon_c`."""
+    arguments = _meta_arguments(x, given, *behind)
+    call = _meta_bind(*arguments)
+    return None if call is None else (call, arguments[1:])
 
 
 def _arguments(x: Tensor, given: Norm, *behind: Any) -> tuple[Any, ...]:
@@ -254,13 +268,12 @@ def batch_norm_acon_c(
     *,
     activation: str = "acon_c",
     gate: str = "sigmoid",
-    call: NormCall | None = None,
 ) -> tuple[Tensor, Tensor]:
     """activation(batch_norm(x)) and the statistics used; None for p1, p2, beta stands for 1, 0, 1 (together SiLU).
 
-    Activations: ``"acon_c"``, ``"relu"``, ``"identity"``. ``call`` is what `bound_norm` gave for the same arguments.
+    Activations: ``"acon_c"``, ``"relu"``, ``"identity"``.
     """
-    y, statistics = _batch_norm_acon_c(call, *_arguments(x, given, activation, gate, p1, p2, beta))
+    y, statistics = _batch_norm_acon_c(*_arguments(x, given, activation, gate, p1, p2, beta))
     return y, statistics
 
 
@@ -271,12 +284,7 @@ def batch_norm_meta_acon_c(
     p2: Tensor,
     generator: Generator,
     gate: str = "sigmoid",
-    *,
-    call: NormMetaCall | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Meta-ACON of batch_norm(x), the statistics used, and the vector that `aconite.kernels.split_saved` names.
-
-    ``call`` is what `bound_norm_meta` gave for the same arguments.
-    """
-    y, statistics, saved = _batch_norm_meta_acon_c(call, *_meta_arguments(x, given, p1, p2, generator, gate))
+    """Meta-ACON of batch_norm(x), the statistics used, and the vector that `aconite.kernels.split_saved` names."""
+    y, statistics, saved = _batch_norm_meta_acon_c(*_meta_arguments(x, given, p1, p2, generator, gate))
     return y, statistics, saved[x.shape[0] * x.shape[1] :]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aconite.errors import AconiteError, SettingsError
-from aconite.nn import AconA, AconB, AconC, MetaAconC, norm_activation
+from aconite.nn import AconA, AconB, AconC, Keeper, MetaAconC, again, run_pair
 from aconite.surgery.hooks import has_hooks
 
 __all__ = [
@@ -52,17 +52,21 @@ class _FusedNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         activation = self.fused_activation
-        if has_hooks(self) or (activation is not None and has_hooks(activation)):
-            # They run around this call and the activation's own; a call of the originals would run them again.
-            y = _BatchNorm.forward(self, input)
-            if activation is not None:
-                y = _ORIGINALS[type(activation)].forward(activation, y)
-        else:
-            norm: Any = _as_it_was(self)
-            y = norm_activation(input, norm, None if activation is None else _as_it_was(activation))
+        y = again(self, input, activation)
+        if y is None:
+            y = self._anew(input, activation)
         if activation is not None and not torch.compiler.is_compiling():
             y.__dict__[_APPLIED] = activation
         return y
+
+    def _anew(self, input: Tensor, activation: nn.Module | None) -> Tensor:
+        if has_hooks(self) or (activation is not None and has_hooks(activation)):
+            # They run around this call and the activation's own; a call of the originals would run them again.
+            y = _BatchNorm.forward(self, input)
+            return y if activation is None else _ORIGINALS[type(activation)].forward(activation, y)
+        norm: Any = _as_it_was(self)
+        behind = None if activation is None else _as_it_was(activation)
+        return run_pair(input, norm, behind, Keeper(self, activation))
 
     def extra_repr(self) -> str:
         own: str = super().extra_repr()  # type: ignore[no-untyped-call]
