@@ -172,13 +172,14 @@ def test_running_statistics_move_as_batch_norm_moves_them(momentum: float | None
             [norm.get_buffer(name) for norm in ours] for name in ("running_mean", "running_var", "num_batches_tracked")
         )
         before = [t._version for t in (*means, *variances, *steps)]
-        assert cpu_meta.meta_update_statistics(saved, 8, means, variances, steps, (momentum, momentum))
+        update = cpu_meta.MetaStatisticsUpdate.of(saved.dtype, means, variances, steps, (momentum, momentum), 8)
+        update(saved)
         assert all(t._version > v for t, v in zip((*means, *variances, *steps), before, strict=True))
     for one, other in zip(truth, ours, strict=True):
         for (name, want), have in zip(one.named_buffers(), other.buffers(), strict=True):
             torch.testing.assert_close(have, want, msg=name)
     halves = [norm.half().get_buffer("running_mean") for norm in ours]
-    assert not cpu_meta.meta_update_statistics(saved, 8, halves, variances, steps, (momentum, momentum))
+    assert cpu_meta.MetaStatisticsUpdate.of(saved.dtype, halves, variances, steps, (momentum, momentum), 8) is None
 
 
 @pytest.mark.parametrize("norm", ["batch", None])

@@ -17,12 +17,12 @@ from ._pointers import like, one, planned
 
 __all__ = [
     "MetaCall",
+    "MetaStatisticsUpdate",
     "meta_acon_c_backward",
     "meta_acon_c_forward",
     "meta_backward",
     "meta_call",
     "meta_forward",
-    "meta_update_statistics",
     "supports_meta",
 ]
 
@@ -151,37 +151,45 @@ def meta_backward(
 _RUNNING = struct.Struct("@7P2d3q2i")
 
 
-def meta_update_statistics(
-    saved: Tensor,
-    n: int,
-    means: Sequence[Tensor],
-    variances: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    momenta: Sequence[float | None],
-) -> bool:
-    """Move the running statistics of both norms, in place, by what `meta_acon_c_forward` saved under norm="batch".
+class MetaStatisticsUpdate:
+    """Moves the running statistics of both norms, in place, by what `meta_acon_c_forward` saved under norm="batch".
 
     As torch.nn.BatchNorm2d does it: the variance unbiased, steps counted, a momentum of None for the plain average.
-    False, with nothing done, where the buffers are of another kind than `saved`.
+    Bound to where the buffers lie: good as long as they stay there. ``MetaStatisticsUpdate.of`` gives None where they
+    are of another kind than what was saved.
     """
-    buffers = (*means, *variances, *steps)
-    for tensor in buffers:
-        if not (tensor.is_cpu and tensor.is_contiguous()):
-            return False
-    want = saved.dtype
-    if [tensor.dtype for tensor in buffers] != [want, want, want, want, torch.int64, torch.int64]:
-        return False
-    if buffers[0].is_inference():  # they have no version to raise
-        return False
-    (m1, m2), (v1, v2), (s1, s2) = means, variances, steps
-    record = _RUNNING.pack(
-        *[tensor.data_ptr() for tensor in (saved, m1, v1, m2, v2, s1, s2)],
-        *[-1.0 if share is None else share for share in momenta],
-        *(n, m2.numel(), m1.numel(), DTYPES[saved.dtype], 0),
-    )
-    check(functions().aconite_meta_update_statistics(record))
-    torch.autograd.graph.increment_version(buffers)
-    return True
+
+    def __init__(self, buffers: tuple[Tensor, ...], momenta: Sequence[float | None], n: int) -> None:
+        m1, m2, v1, v2, s1, s2 = self._buffers = buffers
+        self._update = functions().aconite_meta_update_statistics
+        self._pointers = [tensor.data_ptr() for tensor in (m1, v1, m2, v2, s1, s2)]
+        shares = [-1.0 if share is None else share for share in momenta]
+        self._rest = *shares, n, m2.numel(), m1.numel(), DTYPES[m1.dtype], 0
+
+    @classmethod
+    def of(
+        cls,
+        dtype: torch.dtype,
+        means: Sequence[Tensor],
+        variances: Sequence[Tensor],
+        steps: Sequence[Tensor],
+        momenta: Sequence[float | None],
+        n: int,
+    ) -> MetaStatisticsUpdate | None:
+        """For `n` images whose saved vector is of this dtype; of both norms the first, then the second."""
+        buffers = (*means, *variances, *steps)
+        for tensor in buffers:
+            if not (tensor.is_cpu and tensor.is_contiguous()):
+                return None
+        if [tensor.dtype for tensor in buffers] != [dtype, dtype, dtype, dtype, torch.int64, torch.int64]:
+            return None
+        if buffers[0].is_inference():  # they have no version to raise
+            return None
+        return cls(buffers, momenta, n)
+
+    def __call__(self, saved: Tensor) -> None:
+        check(self._update(_RUNNING.pack(saved.data_ptr(), *self._pointers, *self._rest)))
+        torch.autograd.graph.increment_version(self._buffers)
 
 
 def _saved_size(n: int, c: int, h: int) -> int:

@@ -19,6 +19,7 @@ __all__ = [
     "Norm",
     "NormCall",
     "NormMetaCall",
+    "StatisticsUpdate",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_meta_backward",
@@ -27,7 +28,6 @@ __all__ = [
     "places",
     "serves_norm",
     "supports_norm",
-    "update_statistics",
 ]
 
 
@@ -145,28 +145,40 @@ def _dense(x: Tensor, slopes: tuple[Tensor, ...], gate: str, *, meta: bool = Fal
     return planned(x, slopes, 1, gate, meta=meta)[0]
 
 
-def update_statistics(
-    statistics: Tensor, mean: Tensor, var: Tensor, steps: Tensor | None, momentum: float | None, count: int
-) -> bool:
-    """Move running statistics, in place, by those of a batch of `count` values a channel, as torch's BatchNorm does.
+class StatisticsUpdate:
+    """Moves running statistics, in place, by those of a batch of `count` values a channel, as torch's BatchNorm does.
 
-    False, with nothing done, where the buffers are of another kind than the library knows.
+    Bound to where the buffers lie: good as long as they stay there. ``StatisticsUpdate.of`` gives None where the
+    buffers are of another kind than the library knows.
     """
-    buffers = (mean, var) if steps is None else (mean, var, steps)
-    for tensor in buffers:
-        if not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_inference():
-            return False
-    dtype = mean.dtype
-    if dtype not in (torch.float32, torch.float64) or var.dtype is not dtype:
-        return False
-    if steps is not None and steps.dtype is not torch.int64:
-        return False
-    library().aconite_batch_norm_update(
-        *(statistics.data_ptr(), mean.data_ptr(), var.data_ptr(), None if steps is None else steps.data_ptr()),
-        *(-1.0 if momentum is None else momentum, count, mean.numel(), DTYPES[dtype]),
-    )
-    torch.autograd.graph.increment_version(buffers)
-    return True
+
+    def __init__(self, buffers: tuple[Tensor, ...], momentum: float | None, count: int) -> None:
+        mean, var, *steps = buffers
+        self._buffers, self._update = buffers, library().aconite_batch_norm_update
+        self._arguments = (
+            *(mean.data_ptr(), var.data_ptr(), steps[0].data_ptr() if steps else None),
+            *(-1.0 if momentum is None else momentum, count, mean.numel(), DTYPES[mean.dtype]),
+        )
+
+    @classmethod
+    def of(
+        cls, mean: Tensor, var: Tensor, steps: Tensor | None, momentum: float | None, count: int
+    ) -> StatisticsUpdate | None:
+        buffers = (mean, var) if steps is None else (mean, var, steps)
+        for tensor in buffers:
+            if not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_inference():
+                return None
+        dtype = mean.dtype
+        if dtype not in (torch.float32, torch.float64) or var.dtype is not dtype:
+            return None
+        if steps is not None and steps.dtype is not torch.int64:
+            return None
+        return cls(buffers, momentum, count)
+
+    def __call__(self, statistics: Tensor) -> None:
+        """By what `batch_norm_forward` returned: the mean, and the variance made unbiased."""
+        self._update(statistics.data_ptr(), *self._arguments)
+        torch.autograd.graph.increment_version(self._buffers)
 
 
 def _statistics(statistics: Tensor, c: int) -> Tensor:

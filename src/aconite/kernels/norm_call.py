@@ -63,9 +63,9 @@ def meta_saved_size(n: int, c: int, h: int) -> int:
     return 4 * n * c + n * h + 2 * h + 2 * c
 
 
-def places(tensors: Sequence[Tensor | None]) -> tuple[int, ...]:
-    """Where in memory the tensors begin; 0 for none."""
-    return tuple([0 if t is None else t.data_ptr() for t in tensors])
+def places(tensors: Sequence[Tensor]) -> list[int]:
+    """Where in memory the tensors begin."""
+    return [*map(Tensor.data_ptr, tensors)]
 
 
 # aconite_batch_norm: four pointers, eps, statistics, activation.
@@ -76,11 +76,12 @@ class NormCall:
     """A norm and ACON-C, a ReLU or nothing behind it, on inputs that lie as `x` does.
 
     Attributes:
-        reads: the tensors that backward reads beside x, in the operator's order.
-        places: where they lie, and `strides`, those of x; the call is good as long as they stay there.
-        copied: some of them had to be converted, so that the call is good for their present values only.
+        places: where the tensors lie that backward reads beside x, in the operator's order and without absent ones.
+        strides: those of x.
+        copied: some tensors had to be converted, so that the call is good for their present values only.
     """
 
+    _ways = "forward", "backward"
     _sizes: tuple[int, ...]
 
     def __init__(
@@ -117,7 +118,8 @@ class NormCall:
         if dense is not x:
             raise KernelUnavailableError("x has gaps or repeats in memory: copy it first")
         self.c, self.dtype = x.shape[1], ARITHMETIC[x.dtype]
-        self.reads, self.places, self.strides, self.copied = tuple(reads), places(reads), x.stride(), False
+        self.strides, self.copied = x.stride(), False
+        self.places = places([t for t in reads if t is not None])
         self._held: list[Tensor] = []
         pointers = []
         for tensor in norm[:4]:
@@ -132,6 +134,7 @@ class NormCall:
                 raise KernelUnavailableError(f"the native kernels run on the CPU, not on {tensor.device}")
             pointers.append(self._converted([tensor], x.dtype)[0].data_ptr())
         batch = norm.mean is None if batch is None else batch
+        self._forward, self._backward = (getattr(library(), f"aconite_batch_norm_{way}") for way in self._ways)
         record = _RECORD.pack(*pointers, norm.eps, 1 if batch else 2, ACTIVATIONS[activation])
         self._head: tuple[int | bytes, ...] = self._plan.address, record
 
@@ -145,19 +148,22 @@ class NormCall:
         """y, and mean and biased variance (2, C) in float64, of which backward makes use."""
         y = torch.empty_like(x)
         statistics = torch.empty((2, self.c), dtype=torch.float64)
-        status = library().aconite_batch_norm_forward(
-            *self._head, x.data_ptr(), *self._slopes, y.data_ptr(), statistics.data_ptr()
-        )
+        status = self._forward(*self._head, x.data_ptr(), *self._slopes, y.data_ptr(), statistics.data_ptr())
         if status:
             check(status)
         return y, statistics
 
+    def stays(self, x: Tensor, reads: Sequence[Tensor | None]) -> bool:
+        """Whether x and what else backward reads lie as they lay."""
+        return x.stride() == self.strides and [t.data_ptr() for t in reads if t is not None] == self.places
+
     def backward(self, grad: Tensor, x: Tensor, statistics: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x, weight, bias, p1, p2, beta: vectors of C numbers but the first."""
-        grad = like(grad, x)
+        if grad.dtype is not x.dtype or grad.stride() != self.strides:
+            grad = like(grad, x)
         dx = torch.empty_like(x)
         gradients = torch.empty(5 * self.c, dtype=self.dtype)
-        status = library().aconite_batch_norm_backward(
+        status = self._backward(
             *self._head,
             grad.data_ptr(),
             x.data_ptr(),
@@ -174,6 +180,8 @@ class NormCall:
 
 class NormMetaCall(NormCall):
     """A norm and Meta-ACON behind it."""
+
+    _ways = "meta_forward", "meta_backward"
 
     def __init__(
         self,
@@ -202,7 +210,7 @@ class NormMetaCall(NormCall):
         y = torch.empty_like(x)
         statistics = torch.empty((2, self.c), dtype=torch.float64)
         saved = torch.empty(self._saved, dtype=self.dtype)
-        status = library().aconite_batch_norm_meta_forward(
+        status = self._forward(
             *self._head, x.data_ptr(), *self._slopes, y.data_ptr(), statistics.data_ptr(), saved.data_ptr()
         )
         if status:
@@ -216,10 +224,11 @@ class NormMetaCall(NormCall):
                 f"saved is {saved if saved is None else (saved.dtype, tuple(saved.shape))}; "
                 f"forward made {self._saved} numbers of {self.dtype}"
             )
-        grad = like(grad, x)
+        if grad.dtype is not x.dtype or grad.stride() != self.strides:
+            grad = like(grad, x)
         dx = torch.empty_like(x)
         gradients = torch.empty(sum(self._sizes), dtype=self.dtype)
-        status = library().aconite_batch_norm_meta_backward(
+        status = self._backward(
             *self._head,
             grad.data_ptr(),
             x.data_ptr(),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from aconite.kernels import Generator, cpu_meta, split_saved
 from aconite.ops.library import plain
 
-__all__ = ["generator_record", "update_statistics"]
+__all__ = ["generator_record", "statistics_update"]
 
 
 def _untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -45,8 +47,13 @@ def generator_record(
     return Generator(*weights, *running, norm="running", eps1=bn1.eps, eps2=bn2.eps, scale=scale)
 
 
-def update_statistics(bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, saved: Tensor, samples: int, hidden: int) -> None:
-    """What BatchNorm does in training: running averages of the batch mean and the unbiased batch variance."""
+def statistics_update(
+    bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, samples: int, hidden: int, dtype: torch.dtype
+) -> Callable[[Tensor], None]:
+    """What BatchNorm does in training: running averages of the batch mean and the unbiased batch variance.
+
+    Of the vector that `split_saved` names, whose ``dtype`` is given; good for the buffers as they lie now.
+    """
     first, second = bn1._buffers, bn2._buffers
     m1, v1, steps1 = first["running_mean"], first["running_var"], first["num_batches_tracked"]
     m2, v2, steps2 = second["running_mean"], second["running_var"], second["num_batches_tracked"]
@@ -57,22 +64,24 @@ def update_statistics(bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, saved: Tensor, s
     assert v2 is not None
     assert steps2 is not None
     # Six operations on a few hundred numbers cost more than a small feature map. A compiler has to see them.
-    if (
-        not torch.compiler.is_compiling()
-        and plain(saved, m1, v1, steps1, m2, v2, steps2)
-        and cpu_meta.meta_update_statistics(
-            saved, samples, (m1, m2), (v1, v2), (steps1, steps2), (bn1.momentum, bn2.momentum)
+    if not torch.compiler.is_compiling() and plain(m1, v1, steps1, m2, v2, steps2):
+        update = cpu_meta.MetaStatisticsUpdate.of(
+            dtype, (m1, m2), (v1, v2), (steps1, steps2), (bn1.momentum, bn2.momentum), samples
         )
-    ):
-        return
-    parts = split_saved(saved, samples, bn2.num_features, hidden)
+        if update is not None:
+            return update
     unbiased = samples / (samples - 1)
-    with torch.no_grad():
-        for norm, steps, running_mean, running_var, mean, var in (
-            (bn1, steps1, m1, v1, parts.bn1_mean, parts.bn1_var),
-            (bn2, steps2, m2, v2, parts.bn2_mean, parts.bn2_var),
-        ):
-            steps.add_(1)
-            share = 1.0 / float(steps) if norm.momentum is None else norm.momentum
-            running_mean.lerp_(mean.to(running_mean.dtype), share)
-            running_var.lerp_((var * unbiased).to(running_var.dtype), share)
+
+    def move(saved: Tensor) -> None:
+        parts = split_saved(saved, samples, bn2.num_features, hidden)
+        with torch.no_grad():
+            for norm, steps, running_mean, running_var, mean, var in (
+                (bn1, steps1, m1, v1, parts.bn1_mean, parts.bn1_var),
+                (bn2, steps2, m2, v2, parts.bn2_mean, parts.bn2_var),
+            ):
+                steps.add_(1)
+                share = 1.0 / float(steps) if norm.momentum is None else norm.momentum
+                running_mean.lerp_(mean.to(running_mean.dtype), share)
+                running_var.lerp_((var * unbiased).to(running_var.dtype), share)
+
+    return move

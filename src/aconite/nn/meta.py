@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from aconite import functional, reference
 from aconite.errors import SettingsError, StateDictError
 from aconite.nn.channels import ChannelModule, given_channels
-from aconite.nn.generator import generator_record, update_statistics
+from aconite.nn.generator import generator_record, statistics_update
 from aconite.nn.initial import Init, Match, initial_values
 from aconite.nn.pooling import hidden_width, pooled
 from aconite.ops import meta_acon_c, meta_kernel_serves
@@ -202,7 +202,7 @@ class MetaAconC(ChannelModule):
                 if record.norm == "batch":
                     assert self.bn1 is not None
                     assert self.bn2 is not None
-                    update_statistics(self.bn1, self.bn2, saved, samples, self.fc1.out_channels)
+                    statistics_update(self.bn1, self.bn2, samples, self.fc1.out_channels, saved.dtype)(saved)
                 return y
         beta = self.generate_beta(x)
         if c == 0 and self.granularity != "pixel":

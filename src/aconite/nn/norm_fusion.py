@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.modules import module as torch_module
 
 from aconite.kernels import norm as norm_kernels
 from aconite.nn.acon import AconA, AconB, AconC
-from aconite.nn.generator import generator_record, update_statistics
+from aconite.nn.generator import generator_record, statistics_update
 from aconite.nn.kept_calls import BoundCall, Keeper, again, keep
 from aconite.nn.meta import MetaAconC
 from aconite.ops import (
@@ -146,13 +147,13 @@ def fused(x: Tensor, norm: BatchNorm, behind: Behind, keeper: Keeper) -> Tensor 
     moving = _moving(norm, x)
     if _binds(x, *given[:4], *slopes) and (found := bound_norm(x, given, *behind)) is not None:
         call, arguments = found
-        bound = BoundCall(call, run_bound_norm, arguments, None if moving is None else moving.by)
+        bound = BoundCall(call, run_bound_norm, arguments, moving)
         if not call.copied:
             keep(keeper, (), x, bound)
         return bound.run(x)
     y, statistics = batch_norm_acon_c(x, given, *slopes, activation=activation, gate=gate)
     if moving is not None:
-        moving.by(statistics)
+        moving(statistics)
     return y
 
 
@@ -168,25 +169,30 @@ def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta, keeper: Keeper) -
     p1, p2 = act.p1, act.p2
     if not norm_kernel_serves(x, *[p for p in (p1, p2, *given[:2]) if p is not None], meta=True):
         return None
-    moving = _moving(norm, x)
-    bn1, bn2, hidden = act.bn1, act.bn2, act.fc1.out_channels
+    moving, moving_inside = _moving(norm, x), None
+    bn1, bn2 = act.bn1, act.bn2
+    if record.norm == "batch" and bn1 is not None and bn2 is not None:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        moving_inside = statistics_update(bn1, bn2, samples, act.fc1.out_channels, dtype)
+    pooled = samples * x.shape[1]
 
     def move(statistics: Tensor, saved: Tensor) -> None:
-        if record.norm == "batch":
-            assert bn1 is not None
-            assert bn2 is not None
-            update_statistics(bn1, bn2, saved, samples, hidden)
+        if moving_inside is not None:
+            moving_inside(saved[pooled:])
         if moving is not None:
-            moving.by(statistics)
+            moving(statistics)
 
     if _binds(x, *given[:4], p1, p2, *record[:12]) and (found := bound_norm_meta(x, given, p1, p2, record, act.gate)):
         call, arguments = found
-        bound = BoundCall(call, run_bound_norm_meta, arguments, lambda s, saved: move(s, saved[samples * x.shape[1] :]))
+        bound = BoundCall(call, run_bound_norm_meta, arguments, move if moving or moving_inside else None)
         if not call.copied:
             keep(keeper, [m for m in (act.fc1, bn1, act.fc2, bn2) if m is not None], x, bound)
         return bound.run(x)
     y, statistics, saved = batch_norm_meta_acon_c(x, given, p1, p2, record, act.gate)
-    move(statistics, saved)
+    if moving_inside is not None:
+        moving_inside(saved)
+    if moving is not None:
+        moving(statistics)
     return y
 
 
@@ -194,29 +200,19 @@ def _binds(*tensors: Tensor | None) -> bool:
     return not torch.compiler.is_compiling() and not formula_needed() and plain(*tensors)
 
 
-class _Moving(NamedTuple):
-    """The buffers of a norm in training, and what a batch's statistics do to them: what BatchNorm does."""
+def _moving(norm: BatchNorm, x: Tensor) -> Callable[[Tensor], None] | None:
+    """What a batch's statistics do to the norm's buffers; None in evaluation, and where nothing is tracked."""
+    if not (norm.training and norm.track_running_stats):
+        return None
+    buffers, momentum, count = norm._buffers, norm.momentum, x.numel() // norm.num_features
+    mean, var, steps = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
+    # Seven operations on a few hundred numbers cost more than the passes over a small map. A compiler has to see them.
+    if mean is not None and var is not None and _binds(x, mean, var, steps):
+        update = norm_kernels.StatisticsUpdate.of(mean, var, steps, momentum, count)
+        if update is not None:
+            return update
 
-    mean: Tensor | None
-    var: Tensor | None
-    steps: Tensor | None
-    momentum: float | None
-    values: int
-    """Of a channel in the batch."""
-
-    def by(self, statistics: Tensor) -> None:
-        """Move them, by the unbiased variance."""
-        mean, var, steps, momentum, count = self
-        # Seven operations on a few hundred numbers cost more than the passes over a small map. A compiler has to see
-        # them.
-        if (
-            mean is not None
-            and var is not None
-            and not torch.compiler.is_compiling()
-            and plain(statistics, mean, var, steps)
-            and norm_kernels.update_statistics(statistics, mean, var, steps, momentum, count)
-        ):
-            return
+    def move(statistics: Tensor) -> None:
         with torch.no_grad():
             share = 0.0 if momentum is None else momentum
             if steps is not None:
@@ -227,13 +223,4 @@ class _Moving(NamedTuple):
             mean.lerp_(statistics[0].to(mean.dtype), share)
             var.lerp_((statistics[1] * (count / (count - 1))).to(var.dtype), share)
 
-
-def _moving(norm: BatchNorm, x: Tensor) -> _Moving | None:
-    """None where a batch moves nothing: in evaluation, and where nothing is tracked."""
-    if not (norm.training and norm.track_running_stats):
-        return None
-    buffers = norm._buffers
-    return _Moving(
-        *(buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]),
-        *(norm.momentum, x.numel() // norm.num_features),
-    )
+    return move

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aconite.kernels.norm import NormCall, places
-from aconite.ops.library import below_autograd, define, plain
+from aconite.kernels.norm import NormCall
+from aconite.ops.library import below_autograd, define, plain, runs_directly
 
 __all__ = ["Operator"]
 
@@ -64,9 +64,9 @@ class Operator:
             """A gradient, or None, for each differentiable argument."""
             held, call = ctx.saved_tensors, ctx.call
             saved, tensors = held[: self.saved], held[self.saved :]
-            direct = call is not None and not torch.is_grad_enabled() and plain(grad, *held)
+            direct = call is not None and not torch.is_grad_enabled() and runs_directly(grad)
             # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-            if direct and call.places == places(tensors[1:]) and call.strides == tensors[0].stride():
+            if direct and call.stays(tensors[0], tensors[1:]):
                 every = call.backward(grad, tensors[0], *saved)
                 return tuple([None if t is None else g for g, t in zip(every, tensors, strict=False)])
             batch, options = ctx.rest
