@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from aconite import functional, reference
 from aconite.errors import SettingsError
+from aconite.kernels import AconCCall
 from aconite.nn.channels import ChannelModule, given_channels
 from aconite.nn.initial import Init, Match, initial_values
+from aconite.nn.kept_calls import BoundCall, Keeper, again, keep
+from aconite.ops import plain, run_bound_acon_c, runs_directly
 
 __all__ = ["AconA", "AconB", "AconC"]
 
@@ -189,5 +192,19 @@ class AconC(_Pointwise):
 
     def forward(self, x: Tensor) -> Tensor:
         """(p1 − p2)x·σ(β(p1 − p2)x) + p2·x, in x's shape and dtype."""
+        y = again(self, x)
+        if y is not None:
+            return y
         self._ready(x)
+        self._keep(x)
         return functional.acon_c(x, self.p1, self.p2, self.beta, channel_dim=self.channel_dim, gate=self.gate)
+
+    def _keep(self, x: Tensor) -> None:
+        """Bind the kernel's call for the next x that is like this one."""
+        slopes = self.p1, self.p2, self.beta
+        if torch.compiler.is_compiling() or not runs_directly(x) or not plain(*slopes):
+            return
+        call = AconCCall.of(x, slopes, self.channel_dim, self.gate)
+        if call is not None:
+            arguments = (*slopes, self.channel_dim, self.gate)
+            keep(Keeper(self, called=True), (), x, BoundCall(call, run_bound_acon_c, arguments, None))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from aconite.kernels import AconCCall
 from aconite.kernels.norm import NormCall
 from aconite.ops import runs_directly
 
@@ -40,7 +41,7 @@ class BoundCall(NamedTuple):
         after: takes what the kernel returned beside y, such as the statistics that a norm's buffers follow.
     """
 
-    call: NormCall
+    call: AconCCall | NormCall
     apply: Callable[..., Tensor]
     arguments: tuple[Any, ...]
     after: Callable[..., None] | None

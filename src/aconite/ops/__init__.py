@@ -2,6 +2,7 @@
 
 from aconite.ops.family import acon as acon
 from aconite.ops.family import acon_c as acon_c
+from aconite.ops.family import run_bound_acon_c as run_bound_acon_c
 from aconite.ops.library import formula_needed as formula_needed
 from aconite.ops.library import plain as plain
 from aconite.ops.library import runs_directly as runs_directly

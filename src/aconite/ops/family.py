@@ -5,9 +5,9 @@ from __future__ import annotations
 from aconite import kernels, reference
 from aconite.ops.pointwise import Pointwise
 
-__all__ = ["acon", "acon_c"]
+__all__ = ["acon", "acon_c", "run_bound_acon_c"]
 
-acon_c = Pointwise(
+acon_c, run_bound_acon_c = Pointwise(
     name="acon_c",
     inputs=("x",),
     parameters={"p1": 1.0, "p2": 0.0, "beta": 1.0},
@@ -17,7 +17,7 @@ acon_c = Pointwise(
     backward=kernels.acon_c_backward,
 ).register()
 
-acon = Pointwise(
+acon, _ = Pointwise(
     name="acon",
     inputs=("a", "b"),
     parameters={"beta": 1.0},
