@@ -55,7 +55,7 @@ def _contenders(name: str, x: Tensor, compiled: bool) -> dict[str, nn.Module]:
 
 def _step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], object]:
     network.train()
-    # torch's fused SGD: its plain loop takes 10 µs a parameter, which would be half of what is to be compared.
+    # torch's fused SGD: its plain loop takes 10 µs a parameter, and ACON-C has three more a layer, Meta-ACON ten.
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, fused=True)
 
     def step() -> object:
