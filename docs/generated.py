@@ -36,6 +36,8 @@ def write_all(app):
     (folder / "networks.md").write_text(table(("name", "parameters, 1000 classes, ReLU"), network_rows()), "utf-8")
     columns = ("library", "network", "converted", "largest step of a layer", "output", "left, and why")
     (folder / "convert-sweep.md").write_text(table(columns, sweep_rows()), "utf-8")
+    columns = ("network", "activation", "parameters", "multiply-adds (M)", "float32", "reference's rounding", "float64")
+    (folder / "reference-parity.md").write_text(table(columns, parity_rows()), "utf-8")
     for command in ("demo", "compare", "table", "search"):
         (folder / f"{command}-help.txt").write_text(help_of(command), "utf-8")
 
@@ -73,6 +75,15 @@ def sweep_rows():
             f"{moved / row['output_scale']:.1%}" if moved is not None and row["output_scale"] else "",
             "; ".join(f"{count} × {reason}" for reason, count in row["left"].items()),
         )
+
+
+def parity_rows():
+    """Of `benchmarks/reference_parity.py`; of the distances the largest over the seeds."""
+    results = Path(__file__).parents[1] / "benchmarks/results/reference-parity.jsonl"
+    for row in map(json.loads, results.read_text("utf-8").splitlines()):
+        distances = (f"{max(row[kind]):.1e}".replace("e-0", "e-") for kind in ("float32", "rounding_theirs", "float64"))
+        adds = f"{row['multiply_adds'] / 1e6:,.2f}"
+        yield f"`{row['network']}`", f'`"{row["activation"]}"`', f"{row['parameters']:,}", adds, *distances
 
 
 def help_of(command):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aconite.cli.compare import _names
+from aconite.cli.names import names as _names
 from aconite.cli.search import add_search
 
 Run = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ QUICK = (
 def test_search_prints_the_table_and_where_the_report_is(run: Run, pictures: str, tmp_path: Path) -> None:
     status, out, err = run(*QUICK, "--data", pictures)
     assert (status, err) == (0, "")
-    for part in ("4 functions of the space's 151 were tried", "relu", "chosen by", "Trained once as the candidates"):
+    for part in ("4 functions were tried, of the space's 151", "relu", "Chosen by", "Trained once as the candidates"):
         assert part in out
     assert f"report: {Path('runs/search-pictures-maxout/report.html')}" in out
     assert (tmp_path / "runs/search-pictures-maxout/rows.jsonl").exists()

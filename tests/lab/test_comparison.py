@@ -52,7 +52,7 @@ def untrainable(*arguments: Any) -> None:
 def test_the_whole_job(finished: tuple[CompareSettings, Path]) -> None:
     settings, out = finished
     assert sorted(path.name for path in out.iterdir()) == [
-        "cells", "checkpoints", "costs.json", "report.html", "rows.jsonl", "run.json",
+        ".lock", "cells", "checkpoints", "costs.json", "report.html", "rows.jsonl", "run.json",
     ]  # fmt: skip
     table = rows(out)
     assert [(row["kind"], row["activation"], row.get("seed")) for row in table] == [

@@ -250,24 +250,6 @@ def test_sqlite(pictures: str, tmp_path: Path) -> None:
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
 
 
-@pytest.mark.parametrize(
-    ("storage", "words"),
-    [
-        ("nonsense", "cannot open the nonsense storage"),
-        ("sqlite:////nowhere/at/all.db", "cannot open the sqlite storage"),
-    ],
-)
-def test_a_storage_that_cannot_be_opened(storage: str, words: str, pictures: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=words):
-        search(quick(pictures), tmp_path, storage=storage)
-
-
-def test_no_place_to_write(pictures: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match="cannot write to"):
-        search(quick(pictures), tmp_path / "file" / "run")
-
-
 PROGRAM = """
 import sys, time, torch
 torch.set_num_threads(1)

@@ -89,7 +89,9 @@ def test_columns_hold_published_beside_measured(costed: MeasuredTable) -> None:
     assert str(rows[1][2]).endswith(" *")
     assert "32×32" in note
     heads, rows, note = costs
-    assert rows[0][1] == "1.00 (1.00–1.00)"
+    assert heads[5:] == ["peak", "MB"]
+    assert [rows[0][1], rows[0][5]] == ["1.00 (1.00–1.00)", "1.00"]
+    assert rows[1][6] == f"{costed.costs[costed.table.rows[1]].peak_bytes / 1e6:.1f}"
     assert "2 images of 32×32 pixels on cpu" in note
 
 
@@ -112,19 +114,28 @@ def test_many_metrics_have_a_line_each() -> None:
     assert rows[0] == ["RetinaNet R50, relu", "mAP", "35.2", None]
 
 
-def test_a_file_has_every_word_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    table = published_table("figure1").only(["shufflenetv2_x1_5", "resnet50"])  # the longest name and number
-    print_measured(measure_table(table, image_size=32))
+@pytest.mark.parametrize(
+    ("name", "networks"),
+    [("figure1", ["shufflenetv2_x1_5", "resnet50"]), ("meta", ["mobilenetv2_x0_25", "resnet152"])],
+)
+def test_a_file_has_every_word_whole(name: str, networks: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the longest names and numbers."""
+    measured = measure_table(published_table(name).only(networks), image_size=32)
+    print_measured(measured)
     printed = capsys.readouterr().out
     assert "…" not in printed
-    assert "element-wise" in printed
+    words = set(printed.split())
+    for row, counts in measured.counts.items():
+        assert f"{row.label}, {row.variant} " in printed
+        assert {f"{counts.parameters:,}", f"{counts.elementwise / 1e6:,.2f}"} <= words
 
 
 def test_costs_are_relative_to_the_relu_row(costed: MeasuredTable) -> None:
     relu, acon = (costed.costs[row] for row in costed.table.rows)
     assert relu.training_ratio == relu.inference_ratio == (1.0, 1.0, 1.0)
-    assert relu.saved_ratio == 1.0
+    assert relu.saved_ratio == relu.peak_ratio == 1.0
     assert acon.saved_ratio == acon.saved_bytes / relu.saved_bytes
+    assert acon.peak_ratio == acon.peak_bytes / relu.peak_bytes
     assert all(value > 0 for value in (*acon.training_ms, *acon.inference_ms, *acon.inference_ratio))
 
 
@@ -148,6 +159,27 @@ def test_saved_bytes_of_a_row_are_those_of_its_network(costed: MeasuredTable) ->
     assert costed.costs[costed.table.rows[1]].saved_bytes == expected
 
 
+def test_the_peak_of_a_row_is_that_of_its_training(costed: MeasuredTable) -> None:
+    """Restated as a sum: a step holds weights, gradients, momentum, images and what it saves, and not half again."""
+    from aconite.models import create
+
+    for row in costed.table.rows:
+        parameters = sum(parameter.numel() for parameter in create(row.network, **row.options).parameters())
+        held = 4 * (3 * parameters + 2 * 3 * 32 * 32)
+        cost = costed.costs[row]
+        assert held < cost.peak_bytes < 1.5 * (held + cost.saved_bytes)
+    relu, acon = (costed.costs[row] for row in costed.table.rows)
+    assert acon.peak_bytes > relu.peak_bytes
+
+
+def test_a_detector_s_counts_and_costs_are_its_backbone_s() -> None:
+    table = small(task="detection", metrics=("mAP",))
+    settings = CostSettings(batch_size=2, image_size=32, seconds=0, device="cpu")
+    _, counts, costs = columns_of(measure_table(table, image_size=32, costs=settings)).values()
+    for _, _, note in (counts, costs):
+        assert note.endswith("Of the backbone as a classifier, without what the task adds to it.")
+
+
 def test_json_says_all_and_csv_a_line_for_each_metric(costed: MeasuredTable) -> None:
     content = json.loads(table_json(costed))
     relu, acon = content["rows"]
@@ -159,6 +191,7 @@ def test_json_says_all_and_csv_a_line_for_each_metric(costed: MeasuredTable) -> 
         ("gain", {"0": 1.0, "1": 4.0}),
     ]
     assert acon["measured"][0]["settings"]["epochs"] == 30
+    assert acon["cost"]["peak_bytes"] == costed.costs[costed.table.rows[1]].peak_bytes
     assert content["provenance"]["torch"] == torch.__version__
     lines = list(csv.DictReader(io.StringIO(table_csv(costed))))
     assert [(line["activation"], line["metric"], line["measured"], line["seeds"]) for line in lines] == [
@@ -166,6 +199,9 @@ def test_json_says_all_and_csv_a_line_for_each_metric(costed: MeasuredTable) -> 
         ("relu", "gain", "", ""),
         ("acon-c", "error", "8.5", "2"),
         ("acon-c", "gain", "2.5", "2"),
+    ]
+    assert [float(line["peak_ratio"]) for line in lines] == [
+        cost.peak_ratio for cost in costed.costs.values() for _ in costed.table.metrics
     ]
     assert {line["parameters"] for line in lines} == {str(counts.parameters) for counts in costed.counts.values()}
 

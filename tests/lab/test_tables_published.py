@@ -22,7 +22,7 @@ def test_figures_as_printed() -> None:
     assert found["3", "ResNet-152", "acon-a", "error"] == 22.2
     assert found["meta", "ShuffleNetV2 0.5×", "meta-acon", "error"] == 34.8
     assert found["meta", "ResNet-101", "meta-acon", "gain"] == 1.7
-    assert found["meta", "MobileNet 0.25", "meta-acon", "gain"] == 6.7
+    assert found["meta", "MobileNet 0.25 as V2", "meta-acon", "gain"] == 6.7
     assert found["activations", "ShuffleNetV2 0.5×", "softplus", "error"] == 39.6
     assert found["tfnet", "TFNet 1.5", "acon-frelu", "error"] == 26.0
     assert found["tfnet", "MobileNetV2 1.4", "relu", "error"] == 25.3

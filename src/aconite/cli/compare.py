@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
+from aconite.cli.compare_runs import runs_parser
+from aconite.cli.names import names
+from aconite.cli.several import Several, add_several_options
 from aconite.cli.study import add_study_options, compare_study
 
 if TYPE_CHECKING:
-    from aconite.lab import CompareSettings
+    from collections.abc import Sequence
+
+    from aconite.lab import CellJob, CompareSettings
 
 __all__ = ["add_compare", "add_demo"]
 
@@ -23,13 +27,20 @@ def add_compare(commands: Any) -> None:
         "their uncertainty, and costs. Stopped at any moment, the same command goes on where it was.",
         argument_default=argparse.SUPPRESS,  # an option that is not given takes CompareSettings' default
     )
+    parser.instead = runs_parser
     option = parser.add_argument
+    option(
+        "--task",
+        metavar="TASK",
+        help="classification, detection or segmentation: compare whole runs of `aconite train`, whose options "
+        "`aconite compare --task TASK --help` lists; the options below are for small images in memory",
+    )
     option("--data", metavar="DATA", help="digits (default), mnist5k, or a folder with train/<class>/*, test/<class>/*")
     option("--model", metavar="NAME", help="the network (default resnet8), such as resnet20 or shufflenetv2_x0_5")
     option(
         "--activations",
         metavar="A,B,…",
-        type=_names,
+        type=names,
         help="names or formulas (default relu,silu,acon-c,meta-acon,se-relu)",
     )
     option("--se", action="store_true", help="squeeze-and-excitation at the end of each block (default False)")
@@ -44,7 +55,8 @@ def add_compare(commands: Any) -> None:
     option("--image-size", metavar="N", type=int, help="resize a folder's images to N×N (default: as they are)")
     option("--device", metavar="NAME", help="auto (default), cpu or cuda")
     option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>)")
-    add_study_options(parser, _names)
+    add_study_options(parser, names)
+    add_several_options(parser)
     _add_quiet(parser)
     parser.set_defaults(run=_compare)
 
@@ -66,36 +78,28 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", default=False, help="no progress display, only the table")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Names and formulas between commas; the commas inside a formula's brackets are its own."""
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign == "(") - (sign == ")")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return tuple(name.strip() for name in parts if name.strip())
-
-
 def _compare(arguments: argparse.Namespace) -> int:
-    from aconite.lab import CompareSettings, compare, print_table, progress_for
+    from aconite.lab import CompareSettings, compare, compare_jobs, finish_cells, print_table, progress_for
 
     given = vars(arguments).copy()
     out, quiet = given.pop("out", None), given.pop("quiet")
     del given["run"]
-    if (status := compare_study(given, out, quiet)) is not None:
+    several = Several.take(given, lambda: CompareSettings(device=given.get("device", "auto")).resolved_device == "cuda")
+    if (status := compare_study(given, out, quiet, several)) is not None:
         return status
     settings = CompareSettings(**given)
-    out = out or _default_folder(settings)
-    try:
-        comparison = compare(settings, out, progress_for(quiet))
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the last finished epoch in {out}", file=sys.stderr)
-        return 130
-    print_table(settings, comparison.lines)
-    print(f"\nreport: {comparison.report}\nrows:   {comparison.report.with_name('rows.jsonl')}")
-    return 0
+    folder = out or _default_folder(settings)
+
+    def whole() -> None:
+        comparison = compare(settings, folder, progress_for(quiet), cluster=several.cluster)
+        print_table(settings, comparison.lines)
+        print(f"\nreport: {comparison.report}\nrows:   {comparison.report.with_name('rows.jsonl')}")
+
+    def some(jobs: Sequence[CellJob]) -> None:
+        with progress_for(quiet) as display:
+            finish_cells(jobs, display)
+
+    return several.run(folder, lambda: compare_jobs(settings, folder), some, whole)
 
 
 def _default_folder(settings: CompareSettings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from aconite.errors import SettingsError, UnknownNameError
@@ -17,7 +17,12 @@ class Parser(argparse.ArgumentParser):
     fill: Callable[[argparse.ArgumentParser], None] | None = None
     """Adds options once they are needed: those that are known only to a room that is slow to import."""
 
+    instead: Callable[[Sequence[str]], argparse.ArgumentParser | None] | None = None
+    """The parser that reads these words in place of this one, if there is one for them."""
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.instead is not None and (other := self.instead(args)) is not None:
+            return other.parse_known_args(args, namespace)
         if self.fill is not None:
             fill, self.fill = self.fill, None
             fill(self)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aconite.cli.several import Several
 from aconite.errors import SettingsError
+
+if TYPE_CHECKING:
+    from aconite.lab import CellJob
 
 __all__ = ["add_study_options", "compare_study"]
 
@@ -32,7 +35,7 @@ def add_study_options(parser: argparse.ArgumentParser, names: Callable[[str], tu
     option("--depths", metavar="A,B,…", type=names, help="networks of the series over depth; '' for none")
 
 
-def compare_study(given: dict[str, Any], out: str | None, quiet: bool) -> int | None:
+def compare_study(given: dict[str, Any], out: str | None, quiet: bool, several: Several) -> int | None:
     """Runs the study that the options ask for and returns the exit status; None if they ask for none."""
     name = given.pop("study", None)
     if name is None:
@@ -41,15 +44,18 @@ def compare_study(given: dict[str, Any], out: str | None, quiet: bool) -> int | 
         return None
     if extra := next((option for option in _INSTEAD if option in given), None):
         raise SettingsError(f"--{extra} is one comparison's: a study has {_INSTEAD[extra]}")
-    from aconite.lab import print_study, progress_for, run_study, study_settings
+    from aconite.lab import finish_cells, print_study, progress_for, run_study, study_jobs, study_settings
 
     settings = study_settings(name, **given)
-    out = out or f"runs/{Path(settings.shared.data).resolve().name}-study-{name}"
-    try:
-        finished = run_study(settings, out, progress_for(quiet))
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the last finished epoch in {out}", file=sys.stderr)
-        return 130
-    print_study(settings, finished.findings)
-    print(f"\nreport: {finished.report}\nrows:   {finished.report.with_name('rows.jsonl')}")
-    return 0
+    folder = out or f"runs/{Path(settings.shared.data).resolve().name}-study-{name}"
+
+    def whole() -> None:
+        finished = run_study(settings, folder, progress_for(quiet), cluster=several.cluster)
+        print_study(settings, finished.findings)
+        print(f"\nreport: {finished.report}\nrows:   {finished.report.with_name('rows.jsonl')}")
+
+    def some(jobs: Sequence[CellJob]) -> None:
+        with progress_for(quiet) as display:
+            finish_cells(jobs, display)
+
+    return several.run(folder, lambda: study_jobs(settings, folder), some, whole)

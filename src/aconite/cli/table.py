@@ -50,7 +50,7 @@ def add_table(commands: Any) -> None:
     option("--html", metavar="FILE", help="write the report page")
     option("--figure", metavar="FILE", help="of figure1: draw the bars, as .svg, .png or .pdf")
     option("--quiet", action="store_true", default=False, help="no progress display, only the table")
-    _add(parser, "costs", "measure time and memory relative to ReLU", _COSTS)
+    _add(parser, "costs", "measure times and peak memory relative to ReLU", _COSTS)
     _add(parser, "train", "first train the rows; stopped, the same command goes on where it was", _TRAINING)
     parser.set_defaults(run=_table)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_evaluate", "add_predict", "add_train"]
+if TYPE_CHECKING:
+    from aconite.lab.runs import RunSettings
 
-_TASKS = ("classification", "detection", "segmentation")
+__all__ = ["TASKS", "add_evaluate", "add_predict", "add_settings", "add_train", "settings_of"]
+
+TASKS = ("classification", "detection", "segmentation")
 
 
 def add_train(commands: Any) -> None:
@@ -21,7 +25,7 @@ def add_train(commands: Any) -> None:
         "at any moment, the same command goes on where it was. `aconite train TASK --help` lists every option.",
     )
     tasks = parser.add_subparsers(metavar="TASK", required=True, dest="task")
-    for task in _TASKS:
+    for task in TASKS:
         added = tasks.add_parser(
             task,
             help=f"train a network for {task}",
@@ -29,7 +33,7 @@ def add_train(commands: Any) -> None:
             argument_default=argparse.SUPPRESS,
         )
         added.set_defaults(run=_train)
-        added.fill = partial(_add_settings, task=task)  # Lightning takes seconds to import
+        added.fill = partial(add_settings, task=task)  # Lightning takes seconds to import
 
 
 def add_evaluate(commands: Any) -> None:
@@ -69,7 +73,8 @@ def add_predict(commands: Any) -> None:
     parser.set_defaults(run=_predict)
 
 
-def _add_settings(parser: argparse.ArgumentParser, task: str) -> None:
+def add_settings(parser: argparse.ArgumentParser, task: str, without: Collection[str] = ()) -> None:
+    """Adds a run's settings to the parser, but not those that the command sets itself."""
     from aconite.lab.runs import KINDS, options_of
 
     option = parser.add_argument
@@ -78,6 +83,8 @@ def _add_settings(parser: argparse.ArgumentParser, task: str) -> None:
     option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>-<activation>-seed<seed>)")
     option("--progress", metavar="KIND", help="auto (default), bar, plain or quiet")
     for one in options_of(KINDS[task].settings):
+        if one.name in without:
+            continue
         name = "--" + one.name.replace("_", "-")
         default = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
         choices = f": {', '.join(one.choices)}" if one.choices else ""
@@ -89,26 +96,35 @@ def _add_settings(parser: argparse.ArgumentParser, task: str) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from aconite.lab.runs import KINDS, is_first_process, options_of, read_value, resolve, run_progress, shown, train
+    from aconite.lab.runs import is_first_process, run_progress, shown, train
 
-    given = vars(arguments).copy()
-    task, out = given.pop("task"), given.pop("out", None)
-    recipe, config, progress = given.pop("recipe", None), given.pop("config", None), given.pop("progress", "auto")
-    known = {one.name: one for one in options_of(KINDS[task].settings)}
+    given = vars(arguments)
+    settings, progress = settings_of(given), given.get("progress", "auto")
+    out = given.get("out") or _default_folder(settings)
+    try:
+        run = train(settings, out, run_progress(progress))
+    except (KeyboardInterrupt, SystemExit) as end:
+        if is_first_process():
+            _note(f"\nstopped; the same command goes on from the last checkpoint in {out}")
+        return 130 if isinstance(end, KeyboardInterrupt) else int(end.code or 0)
+    if is_first_process():
+        if run.row["diverged"]:
+            _note("the loss is no longer finite, so the training has ended early: try a lower --lr")
+        print(f"{settings.model} with {settings.activation or 'its own activation'}: {shown(run.figures)}\n"
+              f"run:  {run.folder}")  # fmt: skip
+    return 0
+
+
+def settings_of(given: Mapping[str, Any]) -> RunSettings:
+    """The settings that a parser with `add_settings` was given."""
+    from aconite.lab.runs import KINDS, options_of, read_value, resolve
+
+    known = {one.name: one for one in options_of(KINDS[given["task"]].settings)}
     texts = {name: value for name, value in given.items() if name in known}
     values = {
         name: read_value(value, known[name]) if isinstance(value, str) else value for name, value in texts.items()
     }
-    settings = resolve(task, recipe=recipe, config=config, given=values)
-    out = out or _default_folder(settings)
-    try:
-        run = train(settings, out, run_progress(progress))
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the last checkpoint in {out}", file=sys.stderr)
-        return 130
-    if is_first_process():
-        print(f"{settings.model} with {settings.activation}: {shown(run.figures)}\nrun:  {run.folder}")
-    return 0
+    return resolve(given["task"], recipe=given.get("recipe"), config=given.get("config"), given=values)
 
 
 def _default_folder(settings: Any) -> str:
@@ -120,8 +136,47 @@ def _default_folder(settings: Any) -> str:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    import json
+    import math
+
+    from aconite.lab.runs import evaluate
+
+    figures = evaluate(
+        arguments.run_folder,
+        arguments.data,
+        checkpoint=arguments.checkpoint,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        device=arguments.device,
+        tell=_note,
+    )
+    if arguments.json:  # which has no word for NaN, a metric without a value
+        print(json.dumps({name: value if math.isfinite(value) else None for name, value in figures.items()}))
+        return 0
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):{width}}  {f'{value:.4f}' if math.isfinite(value) else '–'}")
+    return 0
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from aconite.lab.runs import predict
+
+    made = predict(
+        arguments.run_folder,
+        arguments.images,
+        arguments.out,
+        checkpoint=arguments.checkpoint,
+        threshold=arguments.threshold,
+        pictures=not arguments.no_pictures,
+        device=arguments.device,
+        tell=_note,
+    )
+    for problem in made.unreadable:
+        print(f"not read: {problem.path}: {problem.reason}", file=sys.stderr)
+    print(f"{made.images} images: {made.folder / 'predictions.jsonl'}")
+    return 1 if made.unreadable else 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)

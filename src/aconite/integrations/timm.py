@@ -10,8 +10,9 @@ AconC(None)
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -31,7 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError((error.name or "timm").partition(".")[0], "vision") from error
 
-__all__ = ["TimmNetwork", "create"]
+__all__ = ["TimmNetwork", "create", "stock_classifier", "stock_features"]
 
 
 class TimmNetwork(nn.Module):
@@ -215,6 +216,45 @@ def create(
         allow_pooling=allow_pooling,
         **(activation_options or {}),
     )
+
+
+def stock_classifier(name: str, *, classes: int, channels: int, image_size: int) -> nn.Module:
+    """An untrained timm model for images of a size.
+
+    Raises:
+        SettingsError: timm has no model of this name.
+    """
+    _check_name(name)
+    options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
+    config = timm.models.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
+    return timm.create_model(name, **options)
+
+
+def stock_features(name: str, *, out_indices: Sequence[int], channels: int) -> nn.Module:
+    """The feature maps of an untrained timm model; ``channels`` and ``strides`` say what they are.
+
+    Parameters are called as in the model, behind ``model.``.
+
+    Raises:
+        SettingsError: timm has no model of this name, or the model no such maps.
+    """
+    _check_name(name)
+    try:
+        body: Any = timm.create_model(
+            name, features_only=True, feature_cls="getter", out_indices=tuple(out_indices), in_chans=channels
+        )
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise SettingsError(f"timm gives no feature maps {tuple(out_indices)} of {name}: {error}") from error
+    body.channels, body.strides = tuple(body.feature_info.channels()), tuple(body.feature_info.reduction())
+    return body  # type: ignore[no-any-return]
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise SettingsError(f"timm has no model {name!r}" + (f": did you mean {' or '.join(near)}?" if near else ""))
 
 
 _register_networks()

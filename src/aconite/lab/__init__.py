@@ -16,7 +16,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError((error.name or "lightning").partition(".")[0], "lab") from error
 
-from aconite.lab.comparison import Comparison, compare
+from aconite.lab.cluster import Cluster
+from aconite.lab.comparison import CellJob, Comparison, compare, compare_jobs, finish_cells
 from aconite.lab.data import ImageData, load
 from aconite.lab.finished import errors_by_network, learnt_beta, learnt_layers, training_errors
 from aconite.lab.inspection import (
@@ -28,13 +29,14 @@ from aconite.lab.inspection import (
     print_inspection,
     subject,
 )
+from aconite.lab.jobs import Job
 from aconite.lab.learning import learnt_epochs
 from aconite.lab.progress import Progress, progress_for
 from aconite.lab.settings import CompareSettings
 from aconite.lab.statistics import PairedDifference
-from aconite.lab.study import Study, StudySettings, print_study, run_study, study_settings
+from aconite.lab.study import Study, StudySettings, print_study, run_study, study_jobs, study_settings
 from aconite.lab.summary import Line
-from aconite.lab.table import print_table
+from aconite.lab.table import print_columns, print_table
 from aconite.lab.tables import (
     CostSettings,
     Counts,
@@ -57,6 +59,8 @@ from aconite.lab.tables import (
 from aconite.lab.tasks import EpochResult
 
 __all__ = [
+    "CellJob",
+    "Cluster",
     "CompareSettings",
     "Comparison",
     "CostSettings",
@@ -64,6 +68,7 @@ __all__ = [
     "EpochResult",
     "ImageData",
     "Inspection",
+    "Job",
     "Line",
     "MeasuredTable",
     "NetworkCost",
@@ -75,9 +80,11 @@ __all__ = [
     "StudySettings",
     "Subject",
     "compare",
+    "compare_jobs",
     "count_elementwise",
     "errors_by_network",
     "find_rows",
+    "finish_cells",
     "inspect",
     "inspection_json",
     "inspection_page",
@@ -86,6 +93,7 @@ __all__ = [
     "learnt_layers",
     "load",
     "measure_table",
+    "print_columns",
     "print_inspection",
     "print_measured",
     "print_study",
@@ -94,6 +102,7 @@ __all__ = [
     "published_table",
     "published_tables",
     "run_study",
+    "study_jobs",
     "study_settings",
     "subject",
     "table_csv",

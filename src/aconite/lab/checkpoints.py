@@ -1,4 +1,4 @@
-"""Checkpoints of a cell: written at the end of each epoch, two kept, and checked before one is trusted.
+"""Checkpoints of a training: two kept, and checked before one is trusted.
 
 A checkpoint holds what Lightning puts in it, the history, and the state of torch's random numbers, which Lightning
 leaves out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -38,9 +39,17 @@ class EpochCheckpoints(Checkpoint):
         self._resumed: dict[str, Any] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:04}.ckpt")
-        for old in _newest_first(self.folder)[_KEPT:]:
-            old.unlink()
+        self.save(trainer, f"epoch-{trainer.current_epoch + 1:04}")
+
+    def save(self, trainer: pl.Trainer, name: str) -> None:
+        """Writes a checkpoint; every process calls it, and the first one writes."""
+        path = self.folder / f"{name}.ckpt"
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            there = _newest_first(self.folder)
+            at = there.index(path)
+            for old in there[:at] + there[at + _KEPT :]:  # newer: damaged, so that this training began before it
+                old.unlink()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._resumed:  # not earlier: Lightning still sets things up while it loads
@@ -71,7 +80,7 @@ def last_good_checkpoint(folder: Path, tell: Callable[[str], None]) -> Path | No
         if (reason := damage(path)) is None:
             return path
         older = checkpoints[number + 1 :]
-        then = f"trying {older[0].name} before it" if older else "training this cell from its start"
+        then = f"trying {older[0].name} before it" if older else "training from its start"
         tell(f"checkpoint {path} is damaged ({reason}): {then}")
     return None
 
@@ -93,4 +102,5 @@ def damage(path: Path) -> str | None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-*.ckpt"), reverse=True)
+    """By their numbers: epoch-0003-step-000250 is of the epoch after epoch-0003."""
+    return sorted(folder.glob("epoch-*.ckpt"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)])[::-1]

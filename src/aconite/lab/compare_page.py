@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from aconite.lab.learnt import Learnt
 from aconite.lab.rows import Row
 from aconite.lab.settings import CompareSettings
-from aconite.lab.summary import Line, cells_of
-from aconite.lab.table import cost_table, error_table
+from aconite.lab.summary import ERROR, Line, cells_of
+from aconite.lab.table import cost_table, error_table, verdict
 from aconite.report import LayerParameters, Page, activation_curves, beta_histograms, training_curves
 
-__all__ = ["compare_page"]
+__all__ = ["compare_page", "sentence"]
 
 
 def compare_page(
@@ -24,7 +24,7 @@ def compare_page(
         f"{', '.join(names)} in {settings.model} on {cells[0]['data']}",
         subtitle=f"{seeds}, {settings.epochs} epochs, learnable activations start as “{settings.init}”",
     )
-    page.text(_verdict(settings, lines), heading="Which activation?")
+    page.text(verdict(ERROR, settings.baseline, settings.seeds, lines), heading="Which activation?")
     for caption, (heads, rows, note) in (
         ("Test error.", error_table(settings, lines)),
         ("Cost.", cost_table(settings, lines)),
@@ -44,24 +44,9 @@ def compare_page(
         caption="Training and test error, epoch by epoch.",
     )
     _add_learnt(page, learnt)
-    page.text(_sentence(cells[0]["settings"]), heading="Settings")
-    page.text(_sentence(cells[0]["provenance"]), heading="Made with")
+    page.text(sentence(cells[0]["settings"]), heading="Settings")
+    page.text(sentence(cells[0]["provenance"]), heading="Made with")
     return page
-
-
-def _verdict(settings: CompareSettings, lines: Sequence[Line]) -> str:
-    best = min(lines, key=lambda line: line.mean)
-    beginning = f"The lowest mean test error is {best.activation}'s, {best.mean:.2f} %."
-    if settings.seeds == 1:
-        return f"{beginning} With one seed nothing can be said about whether a difference is more than chance."
-    said = [
-        f"{line.activation} is {abs(change.mean):.2f} points {'better' if change.mean < 0 else 'worse'}"
-        for line in lines
-        if line.beyond_noise and (change := line.difference)
-    ]
-    if not said:
-        return f"{beginning} No difference to {settings.baseline} is beyond the noise of {settings.seeds} seeds."
-    return f"{beginning} Beyond noise against {settings.baseline}: {', '.join(said)}."
 
 
 def _add_learnt(page: Page, learnt: Mapping[str, Learnt]) -> None:
@@ -90,6 +75,7 @@ def _add_learnt(page: Page, learnt: Mapping[str, Learnt]) -> None:
             )
 
 
-def _sentence(record: Row) -> str:
-    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in record.items()}
+def sentence(record: Row) -> str:
+    """A record's entries in words; those without a value are left out."""
+    shown = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in record.items()}
     return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in shown.items() if value is not None) + "."

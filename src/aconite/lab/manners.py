@@ -13,7 +13,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-__all__ = ["NotesInterrupts", "honest_interrupts", "quiet_lightning"]
+from aconite.errors import DataError
+
+__all__ = ["NotesInterrupts", "honest_interrupts", "quiet_lightning", "readable_loading_errors"]
 
 
 class NotesInterrupts(Callback):
@@ -47,14 +49,36 @@ def honest_interrupts(watch: NotesInterrupts) -> Iterator[None]:
 
 
 @contextmanager
+def readable_loading_errors() -> Iterator[None]:
+    """Tells in one line what went wrong in a process that reads images; torch tells it as a traceback.
+
+    Raises:
+        DataError: the process met one, or was killed.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
+    except (RuntimeError, ConnectionError) as error:  # a connection, if it dies while it hands over a batch
+        if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError):
+            raise
+        raise DataError(
+            f"a process that reads images is gone ({str(error).partition('. ')[0]}), perhaps for want of memory: try "
+            "fewer --workers; the same command goes on from the last checkpoint"
+        ) from error
+
+
+@contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Without Lightning's banner and its advice, which speaks of loaders and options that are not the user's."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

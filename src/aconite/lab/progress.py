@@ -40,9 +40,9 @@ class Progress:
         """``cells`` in all, ``finished`` of them before; each of ``epochs`` epochs of ``images`` images."""
         self.cells, self.finished, self.epochs, self.images = cells, finished, epochs, images
 
-    def cell(self, name: str) -> None:
-        """A cell starts or goes on."""
-        self.name, self.started, self.seen = self.part + name, time.monotonic(), 0
+    def cell(self, name: str, seconds: float = 0.0) -> None:
+        """A cell starts or goes on; ``seconds``: how long it has been trained elsewhere."""
+        self.name, self.started, self.seen = self.part + name, time.monotonic() - seconds, 0
 
     def epoch(self, number: int, last: EpochResult | None) -> None:
         """Epoch ``number`` (from 0) of the cell starts; ``last`` is the result of the one before."""
@@ -77,8 +77,8 @@ class PlainProgress(Progress):
     def __init__(self, every: float = 10.0) -> None:
         self.every = every
 
-    def cell(self, name: str) -> None:
-        super().cell(name)
+    def cell(self, name: str, seconds: float = 0.0) -> None:
+        super().cell(name, seconds)
         self.printed = self.started
 
     def epoch(self, number: int, last: EpochResult | None) -> None:
@@ -123,8 +123,8 @@ class LiveProgress(Progress):
         self.bars.update(self.all, completed=finished * epochs)
         self.bars.start()
 
-    def cell(self, name: str) -> None:
-        super().cell(name)
+    def cell(self, name: str, seconds: float = 0.0) -> None:
+        super().cell(name, seconds)
         self.errors, self.drawn, self.number = "", 0.0, 0
         self.bars.reset(self.one, description=self.name, figures="", completed=0)
 

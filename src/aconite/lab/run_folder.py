@@ -4,8 +4,9 @@
     cells/<cell>.json     a finished cell: its row and what its activations have learnt
     costs.json            the cost rows
     rows.jsonl            all rows, rebuilt from the files above
-    checkpoints/<cell>/   the last two epochs of each cell
+    checkpoints/<cell>/   the last two epochs of each cell; checkpoints/.<cell>.lock: who trains it holds this
     report.html
+    .lock                 who writes one of the files for all cells holds this
 
 Every file is written beside its place and renamed, so that it is whole whenever the process ends.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aconite.errors import CheckpointError, SettingsError
+from aconite.lab.locks import alone
 from aconite.lab.rows import Row
 from aconite.lab.training import Cell
 from aconite.whole_file import write_whole
@@ -42,6 +44,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
     def checkpoints(self, cell: Cell) -> Path:
         return self.path / "checkpoints" / cell.name
 
@@ -61,7 +67,8 @@ class RunFolder:
 
     def write_rows(self, rows: list[Row]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_whole(self.path / "rows.jsonl", lines.encode())
+        with alone(self.lock):
+            write_whole(self.path / "rows.jsonl", lines.encode())
 
     def _read(self, path: Path, then: str) -> Any:
         try:
@@ -80,16 +87,19 @@ def claim(path: Path, settings: Row) -> None:
         SettingsError: it cannot be written.
         CheckpointError: it holds a run with other settings, or its run.json is damaged.
     """
-    stored = _stored_settings(path)
-    if stored is not None and (differences := _differences(stored, settings)):
-        raise CheckpointError(
-            f"{path} holds a run with other settings ({'; '.join(differences)}): "
-            "repeat its settings to go on with it, or choose another folder with --out"
-        )
-    try:
-        write_whole(path / "run.json", _json(settings))
-    except OSError as error:
-        raise SettingsError(f"cannot write to {path}: {error.strerror}; choose another folder with --out") from error
+    with alone(path / ".lock"):  # the cells of a cluster begin at the same moment
+        stored = _stored_settings(path)
+        if stored is not None and (differences := _differences(stored, settings)):
+            raise CheckpointError(
+                f"{path} holds a run with other settings ({'; '.join(differences)}): "
+                "repeat its settings to go on with it, or choose another folder with --out"
+            )
+        try:
+            write_whole(path / "run.json", _json(settings))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot write to {path}: {error.strerror}; choose another folder with --out"
+            ) from error
 
 
 def _stored_settings(path: Path) -> Row | None:
@@ -110,7 +120,7 @@ def _differences(stored: Row, settings: Row) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _json(content: Row) -> bytes:

@@ -10,9 +10,12 @@ from rich.table import Table
 
 from aconite.lab.settings import CompareSettings
 from aconite.lab.statistics import PairedDifference
-from aconite.lab.summary import Line
+from aconite.lab.summary import ERROR, Line, Metric, Standing
 
-__all__ = ["Columns", "cost_table", "difference_text", "error_table", "print_columns", "print_table"]
+__all__ = [
+    "Columns", "cost_table", "difference_text", "error_table", "print_columns", "print_table", "standing_table",
+    "verdict",
+]  # fmt: skip
 
 _Value = str | float | None
 Columns = tuple[list[str], list[list[_Value]], str]  # heads, a row of values for each line, the note below
@@ -20,17 +23,22 @@ Columns = tuple[list[str], list[list[_Value]], str]  # heads, a row of values fo
 
 def error_table(settings: CompareSettings, lines: Sequence[Line]) -> Columns:
     """What each activation comes to."""
-    heads = ["activation", "test error %", f"difference to {settings.baseline}", "beyond noise"]
+    return standing_table(ERROR, settings.baseline, settings.seeds, lines)
+
+
+def standing_table(metric: Metric, baseline: str, seeds: int, standings: Sequence[Standing]) -> Columns:
+    """The same, of any metric."""
+    heads = ["activation", f"{metric.words} %", f"difference to {baseline}", "beyond noise"]
     rows: list[list[_Value]] = [
         [
-            line.activation,
-            f"{line.mean:.2f}" + ("" if line.deviation is None else f" ± {line.deviation:.2f}"),
-            None if line.difference is None else difference_text(line.difference),
-            {None: None, True: "yes", False: "no"}[line.beyond_noise],
+            each.activation,
+            f"{each.mean:.2f}" + ("" if each.deviation is None else f" ± {each.deviation:.2f}"),
+            None if each.difference is None else difference_text(each.difference),
+            {None: None, True: "yes", False: "no"}[each.beyond_noise],
         ]
-        for line in lines
+        for each in standings
     ]
-    return heads, rows, " ".join(_error_notes(settings, lines))
+    return heads, rows, " ".join(_notes(metric, seeds, standings))
 
 
 def cost_table(settings: CompareSettings, lines: Sequence[Line]) -> Columns:
@@ -62,14 +70,17 @@ def print_columns(columns: Columns, caption: str | None = None) -> None:
     widest = [max(map(len, [*head.split(), *(row[at] for row in shown)])) for at, head in enumerate(heads)]
     console = Console()
     file = not console.is_terminal  # as wide as its table needs, and at least 100: 80 is too narrow for long names
+    folded = False
     if file:
-        console = Console(width=max(100, sum(widest) + 2 * len(heads) + 2))
+        between = 3 * len(heads) + 1
+        console = Console(width=max(100, sum(widest) + between))
+        folded = sum(map(max, widest, map(len, heads))) + between > console.width  # heads, at their words
     if caption:
         console.print(f"\n{caption}", style="bold", markup=False, highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     for at, (head, width) in enumerate(zip(heads, widest, strict=True)):
         table.add_column(
-            head, justify="right" if at else "left", no_wrap=not at, overflow="fold", min_width=width if file else None
+            head, justify="right" if at else "left", no_wrap=not at, overflow="fold", width=width if folded else None
         )
     for row in shown:
         table.add_row(*row)
@@ -77,24 +88,42 @@ def print_columns(columns: Columns, caption: str | None = None) -> None:
     console.print(note, markup=False, highlight=False, width=100 if file else None)
 
 
-def _error_notes(settings: CompareSettings, lines: Sequence[Line]) -> list[str]:
-    if settings.seeds == 1:
+def verdict(metric: Metric, baseline: str, seeds: int, standings: Sequence[Standing]) -> str:
+    """Which activation is best, and which differences are more than chance, in a sentence or two."""
+    best = metric.best(standings)
+    most = "highest" if metric.higher_is_better else "lowest"
+    beginning = f"The {most} mean {metric.words} is {best.activation}'s, {best.mean:.2f} %."
+    if seeds == 1:
+        return f"{beginning} With one seed nothing can be said about whether a difference is more than chance."
+    said = [
+        f"{each.activation} is {abs(change.mean):.2f} points {'better' if metric.better(change.mean) else 'worse'}"
+        for each in standings
+        if each.beyond_noise and (change := each.difference)
+    ]
+    if not said:
+        return f"{beginning} No difference to {baseline} is beyond the noise of {seeds} seeds."
+    return f"{beginning} Beyond noise against {baseline}: {', '.join(said)}."
+
+
+def _notes(metric: Metric, seeds: int, standings: Sequence[Standing]) -> list[str]:
+    words = metric.words[0].upper() + metric.words[1:]
+    if seeds == 1:
         notes = [
-            "Test error after the last epoch. One seed: no standard deviation, no interval, and no difference can be "
+            f"{words} after the last epoch. One seed: no standard deviation, no interval, and no difference can be "
             "told from noise."
         ]
     else:
-        notes = [f"Test error after the last epoch, mean ± standard deviation over {settings.seeds} seeds."]
-    if settings.seeds > 1 and len(lines) > 1:
+        notes = [f"{words} after the last epoch, mean ± standard deviation over {seeds} seeds."]
+    if seeds > 1 and len(standings) > 1:
         notes.append(
             "Differences in percentage points, paired by seed, with their 95 % interval by Student's t; beyond noise: "
-            f"p < 0.05 after Holm's correction over {len(lines) - 1} comparison{'s' if len(lines) > 2 else ''}."
+            f"p < 0.05 after Holm's correction over {len(standings) - 1} comparison{'s' if len(standings) > 2 else ''}."
         )
+    counted = "as 0" if metric.higher_is_better else "with the error of guessing"
     notes += [
-        f"{line.activation}: {line.diverged} of {settings.seeds} diverged (the loss was no longer finite) and "
-        "count with the error of guessing."
-        for line in lines
-        if line.diverged
+        f"{each.activation}: {each.diverged} of {seeds} diverged (the loss was no longer finite) and count {counted}."
+        for each in standings
+        if each.diverged
     ]
     return notes
 

@@ -35,7 +35,7 @@ from aconite.report.layer_figures import layer_spread, state_bars
 from aconite.report.learning import write_learning
 from aconite.report.page import Page
 from aconite.report.palette import colour
-from aconite.report.run_figures import network_errors
+from aconite.report.run_figures import metric_curves, network_errors
 
 __all__ = [
     "Curve",
@@ -54,6 +54,7 @@ __all__ = [
     "interval_chart",
     "layer_spread",
     "maxout_pairs",
+    "metric_curves",
     "network_errors",
     "state_bars",
     "switching_curves",

@@ -1,17 +1,19 @@
-"""What several comparisons say together: errors from network to network."""
+"""What comparisons of any kind say: errors from network to network, and a metric from epoch to epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from aconite.errors import SettingsError
 from aconite.report.canvas import folded, legend, numbers, sheet, style
 from aconite.report.palette import colour, marker
 
-__all__ = ["network_errors"]
+__all__ = ["metric_curves", "network_errors"]
 
 
 def network_errors(errors: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -51,5 +53,44 @@ def network_errors(errors: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
         entries.append((line, name))
     axes.set(ylabel="test error in %", ylim=(0, None), xlim=(-0.4, len(errors) - 0.6))
     axes.set_xticks(range(len(errors)), [folded(network, 14) for network in errors])
+    legend(figure, entries, "outside right upper")
+    return figure
+
+
+def metric_curves(runs: Mapping[str, Sequence[Sequence[float | None]]], label: str) -> Figure:
+    """A metric over the epochs: the mean over the seeds that have a value, and a band from the smallest to the largest.
+
+    Args:
+        runs: activation -> one sequence per seed of the value after each epoch. An epoch without a value (None) is
+            left out, and a seed may end before the others.
+        label: of the axis.
+
+    Raises:
+        SettingsError: nothing to draw.
+
+    >>> figure = metric_curves({"relu": [[None, 0.5, 0.7], [None, 0.6]]}, "mIoU")
+    >>> figure.axes[0].get_lines()[0].get_xydata().tolist()
+    [[2.0, 0.55], [3.0, 0.7]]
+    """
+    figure = sheet(3.8)
+    axes = figure.add_subplot()
+    style(axes)
+    entries = []
+    for name, seeds in runs.items():
+        longest = max(map(len, seeds), default=0)
+        values = np.full((len(seeds), longest), np.nan)
+        for seed, of_seed in enumerate(seeds):
+            values[seed, : len(of_seed)] = [np.nan if value is None else value for value in of_seed]
+        there = np.flatnonzero(np.isfinite(values).any(0)) if longest else np.empty(0, int)
+        if there.size:
+            epochs, kept = there + 1.0, values[:, there]
+            look: dict[str, Any] = {"color": colour(name), "marker": marker(name), "markersize": 4, "linewidth": 1.7}
+            [line] = axes.plot(epochs, np.nanmean(kept, 0), **look)
+            axes.fill_between(epochs, np.nanmin(kept, 0), np.nanmax(kept, 0), color=colour(name), alpha=0.16, lw=0)
+            entries.append((line, name))
+    if not entries:
+        raise SettingsError(f"there is no {label} to draw; pass at least one run with a value")
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, entries, "outside right upper")
     return figure

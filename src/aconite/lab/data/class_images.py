@@ -17,7 +17,7 @@ from aconite.errors import DataError
 from aconite.lab.data.class_folders import check_class_folders, is_class_folders, list_class_folders
 from aconite.lab.data.image_files import read_image
 from aconite.lab.data.on_disk import ImagesOnDisk, Transform, content_hash, evaluation_items, training_items
-from aconite.lab.data.problems import Policy, Problem, check_policy, settle
+from aconite.lab.data.problems import Policy, Problem, check_policy, settle, shown
 from aconite.lab.data.transforms import classification_evaluation, classification_training, tv_tensors
 
 __all__ = [
@@ -142,8 +142,8 @@ def classification_data(
     }
     for part, files in parts.items():
         if not any(files.values()):
-            why = next((problem.reason for problem in found if problem.path == folder / part), "no file in its classes")
-            raise DataError(f"{folder / part} has no usable image: {why}")
+            first = next(problem for problem in found if folder / part in (problem.path, *problem.path.parents))
+            raise DataError(f"{folder} has no usable image for {part}: {shown(first.path, folder)}: {first.reason}")
     settle(found, problems, folder)
     (train_part, train_files), (test_part, test_files) = parts.items()
     train = ClassImages(

@@ -1,7 +1,7 @@
 """Images that are read when they are needed, in an order and augmented as only (seed, epoch, index) decide.
 
-A run that is continued from the end of an epoch sees the same images, changed in the same way, as one that was never
-interrupted, with any number of loading processes.
+A run that is continued sees the same images, changed in the same way, as one that was never interrupted, with any
+number of loading processes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from aconite.errors import DataError
 from aconite.lab.data.problems import Policy, Problem, check_policy
 
-__all__ = ["ImagesOnDisk", "content_hash", "evaluation_items", "training_items"]
+__all__ = ["ImagesOnDisk", "Shuffled", "content_hash", "evaluation_items", "training_items"]
 
 Draw = tuple[int, int]  # index of an image, seed of its augmentation
 Transform = Callable[[Any, Any], Any]
@@ -96,14 +96,20 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
             warnings.warn(f"skipped {told}", stacklevel=2)
 
 
-class _Shuffled(Sampler[Draw]):
+class Shuffled(Sampler[Draw]):
     """Every image once an epoch, in an order from (seed, epoch); of several processes each takes its share."""
 
     def __init__(self, count: int, seed: int, rank: int, ranks: int) -> None:
-        self.count, self.seed, self.rank, self.ranks, self.epoch = count, seed, rank, ranks, 0
+        self.count, self.seed, self.rank, self.ranks = count, seed, rank, ranks
+        self.epoch = self.seen = 0
 
     def set_epoch(self, epoch: int) -> None:  # Lightning calls this before each epoch
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.seen = epoch, 0
+
+    def go_on(self, epoch: int, seen: int) -> None:
+        """In the middle of an epoch, of which this process has had ``seen`` images; none of them is read again."""
+        self.epoch, self.seen = epoch, seen
 
     def __len__(self) -> int:
         return self.count // self.ranks  # the same for all: a process with one batch more would wait for the others
@@ -111,7 +117,7 @@ class _Shuffled(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         draws = torch.Generator().manual_seed(_seed(f"order {self.seed} {self.epoch}"))
         order = torch.randperm(self.count, generator=draws).tolist()
-        for index in order[self.rank :: self.ranks][: len(self)]:
+        for index in order[self.rank :: self.ranks][self.seen : len(self)]:
             yield index, _seed(f"augmentation {self.seed} {self.epoch} {index}")
 
 
@@ -142,7 +148,7 @@ def training_items(
     An incomplete last batch is left out. ``loader.sampler.set_epoch(epoch)`` chooses the epoch. With several training
     processes each names its ``rank`` of ``ranks``: the sampler divides the images itself.
     """
-    order = _Shuffled(len(data), seed, rank, ranks)
+    order = Shuffled(len(data), seed, rank, ranks)
     return DataLoader(data, min(batch_size, max(1, len(order))), sampler=order, drop_last=True, collate_fn=collate,
                       num_workers=workers, generator=torch.Generator())  # fmt: skip
 

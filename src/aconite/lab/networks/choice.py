@@ -50,7 +50,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.activation is not None:
-            check_activation(self.activation)
+            with torch.random.fork_rng(devices=[]):  # a formula's check draws its values
+                check_activation(self.activation)
         if self.init not in ("paper", "swish", "near-swish", "match"):
             raise SettingsError(f"init={self.init!r}: expected 'paper', 'swish', 'near-swish' or 'match'")
         if self.source not in ("", "timm", "torchvision"):

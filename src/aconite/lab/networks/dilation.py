@@ -42,12 +42,15 @@ def dilate(body: nn.Module, output_stride: int, channels: int = 3) -> None:
         conv.dilation = tuple(rate * by for by in conv.dilation)
         if not isinstance(conv.padding, str):
             conv.padding = tuple(rate * by for by in conv.padding)
-    strides = tuple(_SIDE // y.shape[-1] for y in _maps(body, channels))
+    try:
+        strides = tuple(_SIDE // y.shape[-1] for y in _maps(body, channels))
+    except (RuntimeError, ValueError):  # of two maps that are to be added one is finer now
+        strides = whole.strides
     if max(strides) > output_stride:
         raise SettingsError(
-            f"the maps cannot be kept at stride {output_stride}: {type(body).__name__} has {strides} with all its "
-            "convolutions dilated, since something else shrinks the rest; the ResNets from resnet18 on, ShuffleNetV2 "
-            "and MobileNetV2 can, and so can timm's and torchvision's"
+            f"the maps cannot be kept at stride {output_stride}: the network shrinks them by more than convolutions. "
+            "ShuffleNetV2, MobileNetV2 and the ResNets of 18 layers and from 50 on can be dilated, and so can most "
+            "of timm's and torchvision's"
         )
     whole.strides = strides
 

@@ -18,7 +18,8 @@ __all__ = ["LoadedWeights", "Stage", "load_weights", "with_weights"]
 
 Stage = Literal["before", "after"]
 _HOLDERS = ("state_dict", "model")  # under which checkpoints keep the tensors
-_PREFIXES = ("network.", "module.", "model.")  # of our runs; of DataParallel; of others' Lightning modules
+_OURS = "network."  # in checkpoints of our runs, which also hold metrics
+_PREFIXES = (_OURS, "module.", "model.")  # the others are DataParallel's and those of other people's Lightning modules
 _LISTED = 8
 
 
@@ -57,6 +58,8 @@ def with_weights(
     if path is None:
         return network
     stock, dropped = set[str](), set[str]()
+    if body is not None and choice.source == "timm":
+        body += "model."  # as timm's feature maps call it
     with torch.random.fork_rng(devices=[]):
         if stage == "before":
             stock = {*build(choice.stock()).state_dict()}
@@ -93,12 +96,13 @@ def load_weights(
     given, own = _named(read_weights(path)), network.state_dict()
     optional = {*may_miss, *(key for key in own if key.endswith("num_batches_tracked"))}  # old files lack these counts
     left_out = set[str]()
-    if body is not None and not (body and any(key in own for key in given)):
+    if body is not None and not (body and any(key.startswith(body) for key in given)):
         left_out = {key for key in given if any(key == part or key.startswith(f"{part}.") for part in dropped)}
         given = {key if key in left_out else body + key: value for key, value in given.items()}
         optional |= {key for key in own if not key.startswith(body)}
-    left_out |= {f"{layer}.{entry}" for layer in _score_layers(network, body) for entry in ("weight", "bias")
-                 if _of_other_classes(given.get(f"{layer}.weight"), own.get(f"{layer}.weight"))}  # fmt: skip
+    for layer in _score_layers(network, body):
+        if _of_other_classes(given.get(f"{layer}.weight"), own.get(f"{layer}.weight")):
+            left_out |= {f"{layer}.weight", f"{layer}.bias"}
     wanted = {key: value for key, value in given.items() if key not in left_out}
     faults = {
         "missing": [key for key in own if key not in wanted and key not in optional | left_out],
@@ -121,10 +125,9 @@ def _named(content: Mapping[str, Any]) -> dict[str, Tensor]:
             content = content[holder]
     state = {key.replace("_orig_mod.", ""): value for key, value in content.items() if isinstance(value, Tensor)}
     for prefix in _PREFIXES:
-        if (state and all(key.startswith(prefix) for key in state)) or (
-            prefix == _PREFIXES[0] and any(key.startswith(prefix) for key in state)
-        ):
-            return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        named = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if named and (prefix == _OURS or len(named) == len(state)):
+            return named
     return state
 
 

@@ -10,8 +10,13 @@
 Needs the extra vision beside lab.
 """
 
+from aconite.lab.runs.comparison import RunJob, RunsComparison, RunsSettings, compare_runs, finish_runs, run_jobs
+from aconite.lab.runs.comparison_page import runs_tables
+from aconite.lab.runs.evaluation import evaluate
+from aconite.lab.runs.finished import TrainedNetwork, load_run
 from aconite.lab.runs.kinds import KINDS, Kind, OpenData, kind_of
 from aconite.lab.runs.options import Option, options_of, read_value
+from aconite.lab.runs.prediction import Predictions, predict
 from aconite.lab.runs.progress import RunProgress, is_first_process, run_progress, shown
 from aconite.lab.runs.recipes import recipes, resolve, settings_toml
 from aconite.lab.runs.run import Run, train
@@ -24,17 +29,29 @@ __all__ = [
     "Kind",
     "OpenData",
     "Option",
+    "Predictions",
     "Run",
+    "RunJob",
     "RunProgress",
     "RunSettings",
+    "RunsComparison",
+    "RunsSettings",
     "SegmentationSettings",
+    "TrainedNetwork",
+    "compare_runs",
+    "evaluate",
+    "finish_runs",
     "is_first_process",
     "kind_of",
+    "load_run",
     "options_of",
+    "predict",
     "read_value",
     "recipes",
     "resolve",
+    "run_jobs",
     "run_progress",
+    "runs_tables",
     "settings_toml",
     "shown",
     "train",

@@ -2,80 +2,56 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from aconite.errors import MissingExtraError, SettingsError
 from aconite.lab.checkpoints import RenamedCheckpoints
-from aconite.lab.runs.kinds import OpenData
+from aconite.lab.runs.batches import Batches
 from aconite.lab.runs.settings import RunSettings
 
-__all__ = ["Batches", "make_trainer"]
+__all__ = ["make_trainer"]
 
 
-class Batches(pl.LightningDataModule):
-    """Each process's share of the data; asked for once the processes know each other."""
-
-    def __init__(self, data: OpenData, settings: RunSettings) -> None:
-        super().__init__()
-        self.data, self.settings = data, settings
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        rank, ranks = self._place()
-        return self.data.training(self._share(ranks), rank, ranks)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        rank, ranks = self._place()
-        return self.data.evaluation(self._share(ranks), rank, ranks)
-
-    def _place(self) -> tuple[int, int]:
-        assert self.trainer is not None
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _share(self, ranks: int) -> int:
-        """Images of one backward pass of one process."""
-        shares = ranks * self.settings.accumulate
-        if self.settings.batch_size % shares:
-            raise SettingsError(
-                f"batch_size {self.settings.batch_size} cannot be divided into {shares} equal batches ({ranks} "
-                f"devices, accumulate {self.settings.accumulate}): choose a multiple of {shares}"
-            )
-        if len(self.data.found.train) < self.settings.batch_size:
-            raise SettingsError(
-                f"batch_size {self.settings.batch_size} is more than the {len(self.data.found.train)} training images: choose a "
-                "smaller --batch-size"
-            )
-        return self.settings.batch_size // shares
-
-
-def make_trainer(settings: RunSettings, folder: Path, callbacks: Sequence[Callback]) -> pl.Trainer:
-    """The trainer of a run.
+def make_trainer(
+    settings: RunSettings, folder: Path, callbacks: Sequence[Callback], batches: Batches | None = None
+) -> pl.Trainer:
+    """The trainer of a run; without ``batches`` for an evaluation alone.
 
     Raises:
-        SettingsError: accelerator, devices or strategy that Lightning does not find here.
+        SettingsError: accelerator, devices, strategy or precision that Lightning does not find here, or that do not
+            suit the data.
     """
+    devices, nodes = _place(settings)
+    loggers = _loggers(settings, folder)
+    plugins: list[Any] = [RenamedCheckpoints()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Slurm's own --requeue starts the command again
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=settings.accelerator,
-            devices="auto" if settings.devices == "auto" else int(settings.devices),
-            num_nodes=settings.nodes,
+            devices=devices,
+            num_nodes=nodes,
             strategy=settings.strategy,
             precision=settings.precision,  # type: ignore[arg-type]  # its choices are checked by the settings
-            max_epochs=-1 if settings.epochs is None else settings.epochs,
-            max_steps=-1 if settings.steps is None else settings.steps,
+            max_epochs=batches.epochs if batches else 1,
+            limit_train_batches=batches.of_an_epoch if batches else None,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip_norm,
             sync_batchnorm=settings.sync_batchnorm,
             check_val_every_n_epoch=settings.validate_every,
             callbacks=list(callbacks),
-            plugins=[RenamedCheckpoints()],
-            logger=_loggers(settings, folder),
+            plugins=plugins,
+            logger=loggers,
             log_every_n_steps=10,
             use_distributed_sampler=False,  # the data divide themselves, by (seed, epoch, index)
             enable_progress_bar=False,
@@ -85,8 +61,42 @@ def make_trainer(settings: RunSettings, folder: Path, callbacks: Sequence[Callba
             default_root_dir=folder,
         )
     except Exception as error:  # Lightning raises MisconfigurationException, ValueError, RuntimeError, …
-        raise SettingsError(f"Lightning refuses accelerator {settings.accelerator}, devices {settings.devices}, "
-                            f"strategy {settings.strategy}: {error}") from error  # fmt: skip
+        raise SettingsError(f"Lightning refuses accelerator {settings.accelerator}, devices {devices}, strategy "
+                            f"{settings.strategy}: {' '.join(str(error).split())}") from error  # fmt: skip
+    _check(settings, trainer)
+    if batches:
+        batches.check(trainer.world_size)
+    return trainer
+
+
+def _place(settings: RunSettings) -> tuple[int | str, int]:
+    """Devices and nodes: as many as torchrun or srun has started, else those of the settings."""
+    devices, nodes = "auto" if settings.devices == "auto" else int(settings.devices), settings.nodes
+    if TorchElasticEnvironment.detect():
+        processes, machines = int(os.environ["WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    elif SLURMEnvironment.detect():
+        processes, machines = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
+    else:
+        return devices, nodes
+    each = processes // machines
+    if devices not in ("auto", 1, each) or nodes not in (1, machines):
+        raise SettingsError(
+            f"devices {devices} and nodes {nodes}, but {each} processes on each of {machines} machines have been "
+            "started: leave --devices and --nodes away"
+        )
+    return each, machines
+
+
+def _check(settings: RunSettings, trainer: pl.Trainer) -> None:
+    """What Lightning lets through with a warning, or with an error once hours have passed."""
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if trainer.precision != settings.precision:
+        raise SettingsError(f"precision {settings.precision} does not exist here: choose bf16-mixed")
+    if on_cpu and trainer.world_size > 1 and settings.sync_batchnorm:
+        raise SettingsError("sync_batchnorm is for GPUs: give --no-sync-batchnorm to run on several CPU processes")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise SettingsError(f"strategy {settings.strategy} trains in processes whose results do not come back: "
+                            "choose ddp")  # fmt: skip
 
 
 def _loggers(settings: RunSettings, folder: Path) -> list[Logger]:

@@ -24,10 +24,11 @@ class Experiment(pl.LightningModule, ABC):
     """A network and how it learns one task. A task says what the loss is, and how the network is measured.
 
     ``history`` has one record for each finished epoch: "train_loss" (the mean over its images and all processes),
-    the metrics of its evaluation, if it had one, and "seconds". It travels in the checkpoint.
+    the metrics of its evaluation, if it had one, and "seconds". It travels in the checkpoint, as do the losses of an
+    epoch that is not finished.
 
-    Torch's random numbers in an epoch are a function of (seed, epoch, rank), so that a run that goes on from the end
-    of an epoch draws what an uninterrupted one draws.
+    Torch's random numbers in a batch are a function of (seed, epoch, batch, rank), so that a run that goes on draws
+    what an uninterrupted one draws.
     """
 
     history: list[Figures]
@@ -67,22 +68,53 @@ class Experiment(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         made = optimiser(self.network, self.settings)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(made, rate_factor(self.settings, steps))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(made, rate_factor(self.settings, self.steps))
         return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        if self.settings.steps is not None:
+            return self.settings.steps
+        # not estimated_stepping_batches, for which Lightning asks for the loaders before it knows where to go on
+        return (self.trainer.max_epochs or 0) * int(self.trainer.limit_train_batches) // self.settings.accumulate
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        images, targets = batch
+        if self.settings.channels_last and isinstance(images, Tensor):
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, targets
+
+    def on_train_start(self) -> None:
+        if self.history and not math.isfinite(self.history[-1]["train_loss"]):
+            self.trainer.should_stop = True
+        self._evaluate_the_last()
+
     def on_train_epoch_start(self) -> None:
-        words = f"{self.settings.seed} {self.current_epoch} {self.global_rank}"
-        torch.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big"))
         self._losses, self.measured_last, self._started = _Mean(), Figures(), time.perf_counter()
+        self._evaluate_the_last()
+
+    def _evaluate_the_last(self) -> None:
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        words = f"{self.settings.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big"))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.global_step == self.steps:
+            self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
         loss, images = self.over_processes(self._losses.sums(self.device)).tolist()
         loss = loss / images if images else math.nan
-        seconds = time.perf_counter() - self._started
-        self.history.append({"train_loss": loss, **self.measured_last, "seconds": seconds})
+        self.history.append({"train_loss": loss, **self.measured_last, "seconds": self._seconds()})
         if not math.isfinite(loss):  # such a network does not come back
             self.trainer.should_stop = True
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
 
     def over_processes(self, sums: Tensor) -> Tensor:
         """The sum of each process's vector; asked of every process together."""
@@ -95,18 +127,27 @@ class Experiment(pl.LightningModule, ABC):
         return {"train_loss": self._losses.here(), **self.measured_last}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        losses = self.all_gather(self._losses.sums(self.device))
+        assert isinstance(losses, Tensor)
         checkpoint["history"] = self.history
+        checkpoint["epoch_losses"] = losses.reshape(-1, 2).tolist()  # of each process
+        checkpoint["epoch_seconds"] = self._seconds()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        self._started = time.perf_counter() - checkpoint["epoch_seconds"]
+        losses, rank = checkpoint["epoch_losses"], self.global_rank
+        if len(losses) != self.trainer.world_size:  # it goes on with other devices
+            losses = [[sum(part) for part in zip(*losses, strict=True)]] + [[0.0, 0.0]] * rank
+        self._losses = _Mean(*losses[rank])
 
 
 class _Mean:
     """Of the losses of an epoch's images; kept on the device, so that a step waits for nothing."""
 
-    def __init__(self) -> None:
-        self.images = 0
-        self.sum: Tensor | float = 0.0
+    def __init__(self, total: float = 0.0, images: float = 0.0) -> None:
+        self.sum: Tensor | float = total
+        self.images = images
 
     def add(self, loss: Tensor, images: int) -> None:
         self.images += images
@@ -117,4 +158,4 @@ class _Mean:
 
     def sums(self, device: torch.device) -> Tensor:
         """The sum and the number of images, in float64."""
-        return torch.as_tensor([float(self.sum), float(self.images)], dtype=torch.float64, device=device)
+        return torch.as_tensor([float(self.sum), self.images], dtype=torch.float64, device=device)

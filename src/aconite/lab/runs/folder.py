@@ -1,11 +1,12 @@
 """A run's folder.
 
-    run.json         the settings that decide the outcome, the data's hash and classes; every later start must share them
+    run.json         the settings that decide the outcome, which every later start must share; the data's hash, classes
     settings.toml    all settings, for --config
     checkpoints/     the last two
-    csv/ tensorboard/
+    csv/start-0/     the curves of each start, and tensorboard/
     weights.pt       the finished network's state dict
     rows.jsonl       the finished run's row
+    .training.lock   who trains holds this; .lock: who claims the folder
 
 Every file is written beside its place and renamed, so that it is whole whenever the process ends.
 """
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from aconite.errors import CheckpointError
+from aconite.lab.checkpoints import last_good_checkpoint
 from aconite.lab.rows import Row
 from aconite.whole_file import write_whole
 
@@ -45,10 +47,18 @@ def finished_row(path: Path) -> Row | None:
     return row
 
 
-def write_finished(path: Path, network: nn.Module, row: Row) -> None:
-    """Weights first: a run with a row is finished."""
+def write_finished(path: Path, row: Row, tell: Callable[[str], None]) -> None:
+    """The last checkpoint's weights, then the row: a run with a row is finished.
+
+    The checkpoint has them on the CPU and in one piece, whatever devices the network is spread over.
+    """
+    checkpoint = last_good_checkpoint(path / "checkpoints", tell)
+    if checkpoint is None:
+        raise CheckpointError(f"the last checkpoint in {path} is gone: start the command again")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."  # of Lightning's module
     content = io.BytesIO()
-    torch.save(network.state_dict(), content)
+    torch.save({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, content)
     write_whole(path / "weights.pt", content.getbuffer())
     write_whole(path / "rows.jsonl", (json.dumps(row, ensure_ascii=False) + "\n").encode())
 

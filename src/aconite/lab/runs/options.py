@@ -7,7 +7,7 @@ import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from aconite.errors import SettingsError, UnknownNameError
 
@@ -26,6 +26,7 @@ class Option:
     lowest: float | None
     above: float | None
     highest: float | None
+    count: int | None
 
 
 def option(
@@ -36,9 +37,12 @@ def option(
     lowest: float | None = None,
     above: float | None = None,
     highest: float | None = None,
+    count: int | None = None,
 ) -> Any:
-    """A field of a settings record: its default, one line for ``--help``, and which values are allowed."""
-    bounds = {"lowest": lowest, "above": above, "highest": highest}
+    """A field of a settings record: its default, one line for ``--help``, and which values are allowed, if its type is
+    no Literal; of a list, how many, and which each may be.
+    """
+    bounds = {"lowest": lowest, "above": above, "highest": highest, "count": count}
     return field(default=default, metadata={"told": told, "choices": tuple(choices), **bounds})
 
 
@@ -49,8 +53,8 @@ def options_of(record: type) -> list[Option]:
 
 
 def read_value(text: str, option: Option) -> Any:
-    """What a word of the command line stands for: numbers and lists as TOML writes them, "none" for no value, several
-    words between commas for a list, and any other word itself.
+    """What a word of the command line stands for: numbers and lists as TOML writes them, several words between commas
+    for a list, "none" for an empty one, and any other word itself.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -60,15 +64,14 @@ def read_value(text: str, option: Option) -> Any:
     >>> [read_value(text, one) for text, one in zip(["1e-2", "1,2,3"], options_of(Two))]
     [0.01, [1, 2, 3]]
     """
-    if text == "none" and _optional(option.kind):
-        return None
     if get_origin(_required(option.kind)) is tuple and not text.startswith("["):
-        return [_toml(part.strip()) for part in text.split(",") if part.strip()]
+        return [] if text == "none" else [_toml(part.strip()) for part in text.split(",") if part.strip()]
     return text if _required(option.kind) is str else _toml(text)
 
 
 def checked(record: type, given: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The values as the record's types, each looked at.
+    """The values as the record's types, each looked at. "none" is no value, where there may be none: TOML has no word
+    for it. A text may be a number without quotes.
 
     Raises:
         UnknownNameError: there is no such setting.
@@ -77,34 +80,46 @@ def checked(record: type, given: Mapping[str, Any], source: str) -> dict[str, An
     known = {one.name: one for one in options_of(record)}
     for name in given:
         if name.replace("-", "_") not in known:
-            raise UnknownNameError("setting", name, known)
+            raise UnknownNameError(f"setting of {source}" if source else "setting", name, known)
     return {(plain := name.replace("-", "_")): _fitting(known[plain], value, source) for name, value in given.items()}
 
 
 def _option(entry: Field[Any], kind: Any) -> Option:
     default = None if entry.default is MISSING else entry.default
-    return Option(entry.name, kind, default, **entry.metadata)
+    named = {"kind": kind, **entry.metadata}
+    if get_origin(kind) is Literal:
+        named |= {"kind": str, "choices": get_args(kind)}
+    return Option(name=entry.name, default=default, **named)
 
 
 def _fitting(one: Option, value: Any, source: str) -> Any:
     where = f" ({source})" if source else ""
-    if value is None and _optional(one.kind):
+    if value in (None, "none") and _optional(one.kind):
         return None
     kind = _required(one.kind)
-    wanted = kind
     if get_origin(kind) is tuple:
         part = get_args(kind)[0]
-        if isinstance(value, (list, tuple)) and all(_is(part, each) for each in value):
-            return tuple(part(each) for each in value)
-        raise SettingsError(f"{one.name} is {value!r}{where}: it must be a list of {_NAMES[part]}, such as "
-                            f"{list(one.default) if one.default else _EXAMPLES[part]}")  # fmt: skip
+        if not isinstance(value, (list, tuple)) or not all(_is(part, each) for each in value):
+            raise SettingsError(f"{one.name} is {value!r}{where}: it must be a list of {_NAMES[part]}, such as "
+                                f"{list(one.default) if one.default else _EXAMPLES[part]}")  # fmt: skip
+        if one.count not in (None, len(value)):
+            raise SettingsError(f"{one.name} is {list(value)}{where}: it must be {one.count} {_NAMES[part]}")
+        for each in value:
+            _check(one, part, each, where)
+        return tuple(part(each) for each in value)
+    if kind is str and _is(int, value):
+        value = str(value)
     if not _is(kind, value):
-        raise SettingsError(f"{one.name} is {value!r}{where}: it must be {_A_NAMES[wanted]}")
+        raise SettingsError(f"{one.name} is {value!r}{where}: it must be {_A_NAMES[kind]}")
+    _check(one, kind, value, where)
+    return kind(value)
+
+
+def _check(one: Option, kind: type, value: Any, where: str) -> None:
     if one.choices and value not in one.choices:
         raise SettingsError(f"{one.name} is {value!r}{where}: choose one of {', '.join(one.choices)}")
     if kind in (int, float):
         _check_bounds(one, value, where)
-    return kind(value)
 
 
 def _check_bounds(one: Option, value: float, where: str) -> None:

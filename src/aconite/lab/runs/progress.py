@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -31,17 +32,17 @@ class RunProgress(Callback):
     """Shows nothing but notes, on stderr; those below add to it."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Experiment)
         self.started, self.first, self.drawn = time.monotonic(), trainer.global_step, 0.0
-        self.steps = int(trainer.estimated_stepping_batches)
+        self.steps = pl_module.steps
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.is_global_zero and time.monotonic() - self.drawn > self.every:
             self.drawn = time.monotonic()
-            self.step(
-                trainer.global_step, trainer.current_epoch, float(outputs["loss"]), self._speed(trainer, pl_module)
-            )
+            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches  # by which Lightning has divided it
+            self.step(trainer.global_step, trainer.current_epoch, loss, self._speed(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Experiment)
@@ -149,12 +150,13 @@ def run_progress(kind: str = "auto") -> RunProgress:
 
 
 def shown(figures: Figures) -> str:
-    """Metrics in a line of words.
+    """Metrics in a line of words, without those of single classes and those that have no value.
 
-    >>> shown({"train_loss": 1.23456, "map_50": 0.5, "seconds": 12.0})
+    >>> shown({"train_loss": 1.23456, "map_50": 0.5, "map_small": math.nan, "ap/cat": 0.5, "seconds": 12.0})
     'train loss 1.235, map 50 0.500'
     """
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items() if name != "seconds")
+    told = {name: value for name, value in figures.items() if "/" not in name and name != "seconds"}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in told.items() if not math.isnan(value))
 
 
 def _time(seconds: float) -> str:

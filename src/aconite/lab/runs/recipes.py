@@ -63,12 +63,13 @@ def resolve(
 
 
 def settings_toml(settings: RunSettings) -> str:
-    """The settings as a TOML file that `resolve` reads; what is None is left out, as TOML has no word for it."""
+    """The settings as a TOML file that `resolve` reads."""
     lines = [f'task = "{settings.task}"']
     for one in options_of(type(settings)):
         value = getattr(settings, one.name)
-        if value is not None:  # JSON's numbers, texts, lists and booleans are TOML's too
-            lines.append(f"{one.name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}")
+        value = "none" if value is None else list(value) if isinstance(value, tuple) else value
+        # JSON's numbers, texts, lists and booleans are TOML's too
+        lines.append(f"{one.name} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
 
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from aconite.kernels import native_library
-from aconite.lab.checkpoints import EpochCheckpoints, last_good_checkpoint
-from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightning
+from aconite.lab.callbacks import LogActivations
+from aconite.lab.checkpoints import last_good_checkpoint
+from aconite.lab.locks import alone
+from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightning, readable_loading_errors
 from aconite.lab.rows import Row
 from aconite.lab.run_folder import claim
-from aconite.lab.runs.engine import Batches, make_trainer
+from aconite.lab.runs.batches import Batches
+from aconite.lab.runs.engine import make_trainer
 from aconite.lab.runs.experiment import Experiment, Figures
 from aconite.lab.runs.folder import finished_row, write_finished
 from aconite.lab.runs.kinds import OpenData, kind_of
 from aconite.lab.runs.progress import RunProgress, is_first_process
 from aconite.lab.runs.recipes import settings_toml
 from aconite.lab.runs.settings import RunSettings
+from aconite.lab.runs.speed import Speed
+from aconite.lab.runs.step_checkpoints import StepCheckpoints
 from aconite.provenance import provenance
 from aconite.whole_file import write_whole
 
@@ -58,55 +64,56 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
     out, display = Path(out), progress or RunProgress()
     kind = kind_of(settings.task)
     data = kind.open_data(settings)
-    record = settings.recorded(data.found.name, data.found.content) | {"classes": list(data.found.classes)}
-    if is_first_process():
-        claim(out, record)
+    batches, watch, speed = Batches(data, settings), NotesInterrupts(), Speed()
+    callbacks = [watch, display, speed, StepCheckpoints(out / "checkpoints", settings.checkpoint_every)]
+    if settings.log_activations:
+        callbacks.append(LogActivations(settings.log_activations))
+    torch.manual_seed(settings.seed)
+    network = kind.network(settings, len(data.found.classes), display.note)
+    with quiet_lightning(), ExitStack() as held:
+        trainer = make_trainer(settings, out, callbacks, batches)
+        if is_first_process():  # only now: a mistake shows before there is a folder
+            held.enter_context(_claimed(out, settings, data, display))
+        if (row := finished_row(out)) is not None:
+            return Run(settings, out, row)
+        if settings.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if settings.compile:
+            network.compile()
+        parameters = sum(each.numel() for each in network.parameters())
+        experiment, started = kind.experiment(network, settings, data.found.classes), time.perf_counter()
+        resume = last_good_checkpoint(out / "checkpoints", display.note)
+        with honest_interrupts(watch), readable_loading_errors():
+            trainer.fit(experiment, batches, ckpt_path=resume, weights_only=True)
+        row = _row(experiment, settings, data, trainer.world_size) | {"parameters": parameters, "timing": {
+            "epoch_seconds": [epoch["seconds"] for epoch in experiment.history],
+            "images_per_second": speed.images_per_second,
+            "seconds": time.perf_counter() - started,
+        }}  # fmt: skip
+        if trainer.is_global_zero:
+            write_finished(out, row, display.note)
+        trainer.strategy.barrier()
+    return Run(settings, out, row)
+
+
+@contextmanager
+def _claimed(out: Path, settings: RunSettings, data: OpenData, display: RunProgress) -> Iterator[None]:
+    """The folder is this run's, and this process's alone; what was left out of the data is told."""
+    claim(out, settings.recorded(data.found.name, data.found.content) | {"classes": list(data.found.classes)})
+    taken = f"{out} is in training by another process: waiting for it"
+    with alone(out / ".training.lock", lambda: display.note(taken)):
         write_whole(out / "settings.toml", settings_toml(settings).encode())
         for problem in data.found.problems[:_TOLD]:
             display.note(f"left out: {problem.path}: {problem.reason}")
         if len(data.found.problems) > _TOLD:
             display.note(f"left out: {len(data.found.problems) - _TOLD} more, which `aconite check-data` lists")
-    if (row := finished_row(out)) is not None:
-        return Run(settings, out, row)
-    torch.manual_seed(settings.seed)
-    network = prepared(kind.network(settings, len(data.found.classes), display.note), settings)
-    experiment = kind.experiment(network, settings, data.found.classes)
-    row = _fit(experiment, settings, data, out, display)
-    return Run(settings, out, row)
+        yield
 
 
 _TOLD = 10
 
 
-def prepared(network: nn.Module, settings: RunSettings) -> nn.Module:
-    """With the memory format, fused norms and compiled graph that the settings ask for."""
-    if settings.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return network
-
-
-def _fit(experiment: Experiment, settings: RunSettings, data: OpenData, out: Path, display: RunProgress) -> Row:
-    watch, checkpoints = NotesInterrupts(), EpochCheckpoints(out / "checkpoints")
-    started = time.perf_counter()
-    with quiet_lightning():
-        trainer = make_trainer(settings, out, [watch, display, checkpoints])
-        resume = last_good_checkpoint(out / "checkpoints", display.note)
-        if settings.compile:
-            experiment.network.compile()
-        batches = Batches(data, settings)
-        with honest_interrupts(watch):
-            trainer.fit(experiment, batches, ckpt_path=resume, weights_only=True)
-            if settings.metric not in experiment.history[-1] and math.isfinite(experiment.history[-1]["train_loss"]):
-                trainer.validate(experiment, batches, verbose=False)
-                experiment.history[-1] |= experiment.measured_last
-    row = _row(experiment, settings, data, trainer.world_size, time.perf_counter() - started)
-    if trainer.is_global_zero:
-        write_finished(out, experiment.network, row)
-    trainer.strategy.barrier()
-    return row
-
-
-def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processes: int, seconds: float) -> Row:
+def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processes: int) -> Row:
     history = experiment.history
     names = sorted({name for epoch in history for name in epoch} - {"seconds"})
     last = {name: value for name, value in history[-1].items() if name != "seconds"}
@@ -120,7 +127,9 @@ def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processe
         "activation": settings.activation,
         "seed": settings.seed,
         **{name: value if math.isfinite(value) else None for name, value in last.items()},
+        **({} if finite else {settings.metric: settings.guessing(len(data.found.classes))}),
         "diverged": not finite,
+        "left_out": len(data.found.problems),
         "history": {
             name: [
                 value if (value := epoch.get(name)) is not None and math.isfinite(value) else None for epoch in history
@@ -129,5 +138,4 @@ def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processe
         },
         "settings": settings.recorded(data.found.name, data.found.content),
         "provenance": origin | {"native": native_library().isa, "processes": processes},
-        "timing": {"epoch_seconds": [epoch["seconds"] for epoch in history], "seconds": seconds},
     }

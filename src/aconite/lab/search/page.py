@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aconite.lab.search.finalists import BASELINES
 from aconite.lab.search.leaderboard import Finalist, blocks
 from aconite.lab.search.rows import Row
 from aconite.lab.search.settings import SearchSettings
@@ -11,6 +12,7 @@ from aconite.lab.search.table import (
     bias_sentence,
     block_table,
     finalist_table,
+    learnt_table,
     selection_table,
     standing_sentence,
     tried_sentence,
@@ -35,15 +37,19 @@ def search_page(settings: SearchSettings, finalists: Sequence[Finalist], rows: S
     heads, lines, note = selection_table(finalists)
     page.table(heads, lines, caption="What they were chosen by, and what that was worth.", note=note)
     page.text(bias_sentence(finalists))
-    learnt = {row["activation"]: row["learnt"] for row in rows if row["kind"] == "finalist" and row["learnt"]}
-    shown = [line.text for line in finalists if line.text in learnt]
-    if shown:
+    learnt = {
+        row["activation"]: row["learnt"] for row in rows if row["kind"] == "finalist" and row["learnt"] is not None
+    }
+    if shown := [line.text for line in finalists if line.text in learnt]:
         page.figure(
-            expression_curves({text: learnt[text] for text in shown}),
+            expression_curves({BASELINES.get(text, text): learnt[text] for text in shown}),
             alt=f"Curves of {len(shown)} functions, as they start and as each channel has learnt them.",
             caption="The finalists: at the start (dark), and in every channel of one trained network.",
         )
-    heads, lines, note = block_table(blocks(rows))
+    heads, lines, note = learnt_table({text: learnt[text] for text in shown})
+    if lines:
+        page.table(heads, lines, caption="What their parameters have become.", note=note)
+    heads, lines, note = block_table(settings, blocks(rows))
     page.text("What the functions are built of, and where those that have it stand.", heading="Building blocks")
     page.table(heads, lines, caption="Building blocks.", note=note)
     done = sorted((row for row in rows if row["kind"] == "candidate" and row["state"] == "complete"), key=_by_error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -16,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aconite.kernels import native_library
 from aconite.lab.costs import Cost
-from aconite.lab.search.finalists import baseline_trials, diverged, finalist_trials
+from aconite.lab.search.finalists import Finals
 from aconite.lab.search.settings import SearchSettings
 from aconite.lab.search.shared import SharedStudy
 from aconite.provenance import provenance
@@ -39,17 +38,15 @@ def record_origin(study: Study, device: str) -> str:
 
 def search_rows(
     searched: SharedStudy,
-    finals: SharedStudy,
+    finals: Finals,
     settings: SearchSettings,
     recorded: Row,
     functions: int | None,
-    activations: Sequence[str],
-    costs: Mapping[str, Cost],
     guessing: float,
 ) -> list[Row]:
     """All rows; ``functions`` is how many the space has, where it is known, ``guessing`` a blown-up one's error."""
     candidates = [_candidate(trial) for trial in searched.counted() if trial.state in _STATES]
-    marks = searched.study.user_attrs | finals.study.user_attrs
+    marks = searched.study.user_attrs
     states = [row["state"] for row in candidates]
     head = {
         "kind": "search",
@@ -63,14 +60,14 @@ def search_rows(
     }
     baselines = [
         {"kind": "baseline", "activation": name, "seed": settings.seed, "validation_error": trial.value}
-        for name, trial in baseline_trials(finals, settings).items()
+        for name, trial in finals.baselines.items()
     ]
     finalists = [
         _finalist(name, seed, trial, guessing)
-        for name in activations
-        for seed, trial in enumerate(finalist_trials(finals, name, settings), start=settings.seed + 1)
+        for name, trials in finals.trials.items()
+        for seed, trial in trials.items()
     ]
-    return [head, *candidates, *baselines, *finalists, *(_cost(name, cost) for name, cost in costs.items())]
+    return [head, *candidates, *baselines, *finalists, *(_cost(name, cost) for name, cost in finals.costs.items())]
 
 
 def _candidate(trial: FrozenTrial) -> Row:
@@ -88,13 +85,14 @@ def _candidate(trial: FrozenTrial) -> Row:
 
 
 def _finalist(name: str, seed: int, trial: FrozenTrial, guessing: float) -> Row:
+    diverged = trial.state == TrialState.FAIL
     return {
         "kind": "finalist",
         "activation": name,
         "seed": seed,
-        "validation_error": guessing if diverged(trial) else trial.value,
-        "error": guessing if diverged(trial) else trial.user_attrs["test error"],
-        "diverged": diverged(trial),
+        "validation_error": guessing if diverged else trial.value,
+        "error": guessing if diverged else trial.user_attrs["test error"],
+        "diverged": diverged,
         "learnt": trial.user_attrs.get("learnt"),
         "made_with": trial.user_attrs.get("made with"),
         "timing": {"seconds": trial.user_attrs.get("seconds")},

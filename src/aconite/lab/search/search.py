@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
+
 from aconite.errors import SettingsError
-from aconite.lab.costs import Cost
-from aconite.lab.data import load
+from aconite.lab.data import ImageData, load
 from aconite.lab.search.candidates import best_trials, try_candidates
 from aconite.lab.search.child import SearchData
-from aconite.lab.search.finalists import BASELINES, costs_of, train_finalists
+from aconite.lab.search.finalists import BASELINE, BASELINES, train_finalists
 from aconite.lab.search.leaderboard import Finalist, known, leaderboard
 from aconite.lab.search.page import search_page
-from aconite.lab.search.rows import record_origin, search_rows
+from aconite.lab.search.rows import Row, record_origin, search_rows
 from aconite.lab.search.settings import SearchSettings
 from aconite.lab.search.shared import SharedStudy
-from aconite.lab.search.storage import open_storage, open_study
+from aconite.lab.search.storage import open_storage, open_study, watched
 from aconite.lab.search.strategies import Exhaustive, pruner_for, sampler_for
 from aconite.whole_file import write_whole
 
@@ -60,15 +61,28 @@ def search(
     Raises:
         DataError: the data cannot be used as they are.
         SettingsError: the storage or ``out`` cannot be used, or no candidate could be trained.
-        CheckpointError: the study was begun with other settings.
+        CheckpointError: the study was begun with other settings, or its storage was lost on the way.
     """
     out = Path(out)
     data = load(settings.data, settings.image_size)
     device = settings.child("relu").resolved_device
+    place = open_storage(storage, out)
+    with watched():
+        rows, finalists = _searched(settings, data, device, place, study, tell)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_whole(out / "rows.jsonl", lines.encode())
+    report = out / "report.html"
+    search_page(settings, finalists, rows).write(report)
+    return Search(settings, finalists, rows, report)
+
+
+def _searched(
+    settings: SearchSettings, data: ImageData, device: str, place: BaseStorage, study: str, tell: Callable[[str], None]
+) -> tuple[list[Row], list[Finalist]]:
+    """The rows and the leaderboard of a search that is at its end."""
     parts = SearchData(data, device)
     recorded = settings.recorded(data.name, data.content)
     space = settings.make_space()
-    place = open_storage(storage, out)
     sampler = sampler_for(settings, space)
     searched = SharedStudy(open_study(place, study, recorded, sampler=sampler, pruner=pruner_for(settings)))
     finals = SharedStudy(open_study(place, f"{study}: finalists", recorded))
@@ -79,33 +93,7 @@ def search(
     if not best:
         raise SettingsError("none of the functions could be trained: give more trials, or another learning rate")
     new = [text for text in best if known(text) not in BASELINES]  # those run anyway
-    activations = [*BASELINES, *new[: settings.finalists]]
-    train_finalists(finals, activations, settings, parts, record_origin(finals.study, device), tell)
-    costs = _costs(finals, activations, settings, parts, tell)
-    rows = search_rows(
-        searched, finals, settings, recorded,
-        len(space.candidates) if isinstance(sampler, Exhaustive) else None,
-        activations, costs, 100 * (1 - 1 / len(data.classes)),
-    )  # fmt: skip
-    finalists = leaderboard(rows, costs, BASELINES[0])
-    report = out / "report.html"
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_whole(out / "rows.jsonl", lines.encode())
-    search_page(settings, finalists, rows).write(report)
-    return Search(settings, finalists, rows, report)
-
-
-def _costs(
-    finals: SharedStudy,
-    activations: Sequence[str],
-    settings: SearchSettings,
-    data: SearchData,
-    tell: Callable[[str], None],
-) -> dict[str, Cost]:
-    """The costs, measured once for a list of activations."""
-    stored = finals.study.user_attrs.get("costs", {})
-    if list(stored) != list(activations):
-        tell("measuring what each finalist costs")
-        stored = {name: asdict(cost) for name, cost in costs_of(activations, settings, data).items()}
-        finals.study.set_user_attr("costs", stored)
-    return {name: Cost(**stored[name]) for name in activations}
+    trained = train_finalists(finals, [*BASELINES, *new[: settings.finalists]], settings, parts, origin, tell)
+    functions = len(space.candidates) if isinstance(sampler, Exhaustive) else None
+    rows = search_rows(searched, trained, settings, recorded, functions, 100 * (1 - 1 / len(data.classes)))
+    return rows, leaderboard(rows, trained.costs, BASELINE)

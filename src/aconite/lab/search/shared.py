@@ -13,19 +13,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["BEAT", "PATIENCE", "SharedStudy"]
+from aconite.lab.search.storage import LOST
+
+__all__ = ["BEAT", "PATIENCE", "Result", "SharedStudy"]
 
 BEAT = 10.0
 PATIENCE = 60.0
 _WAIT = 0.5
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+Result = tuple[float | None, str | None]
+"""A value, or the reason why there is none."""
 
 
 class SharedStudy:
@@ -90,6 +95,21 @@ class SharedStudy:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         self.study.tell(trial, value, state=state, skip_if_finished=True)  # another process may have thought us dead
 
+    def share_out(self, jobs: Mapping[str, Callable[[optuna.Trial], Result]]) -> dict[str, FrozenTrial]:
+        """Do each job that no process has done or is at, wait for the others; their trials, by key."""
+        while True:
+            self.bury()
+            taken = self.taken()
+            if (key := next((key for key in jobs if key not in taken), None)) is None:
+                self.wait()
+                if jobs.keys() <= (taken := self.taken()).keys():  # none of the others' was left undone
+                    return {key: taken[key] for key in jobs}
+                continue
+            trial = self.study.ask()
+            with self.alive(trial):
+                if self.claim(trial, key) is None:
+                    self.finish(trial, *jobs[key](trial))
+
     def bury(self) -> list[FrozenTrial]:
         """Mark the running trials of dead processes as failed; returns the running ones that may be alive."""
         now, alive = time.monotonic(), []
@@ -125,7 +145,8 @@ class SharedStudy:
             with suppress(UpdateFinishedTrialError):
                 while not over.wait(BEAT):
                     number += 1
-                    trial.set_user_attr("beat", number)
+                    with suppress(*LOST):  # it may be back at the next beat; if not, the block's own calls say so
+                        trial.set_user_attr("beat", number)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from aconite.lab.search.leaderboard import Block, Finalist
 from aconite.lab.search.rows import Row
@@ -17,6 +19,7 @@ __all__ = [
     "bias_sentence",
     "block_table",
     "finalist_table",
+    "learnt_table",
     "print_search",
     "selection_table",
     "standing_sentence",
@@ -37,10 +40,10 @@ def tried_sentence(rows: Sequence[Row]) -> str:
     """How many functions were tried, and what became of them."""
     head = rows[0]
     seconds = [row["timing"]["seconds"] for row in rows if row["kind"] == "candidate" and row["timing"]["seconds"]]
-    of = f" of the space's {head['functions']:,}" if head["functions"] else ""
-    told = [f"{head['tried']:,} functions{of} were tried"]
+    of = f", of the space's {head['functions']:,}" if head["functions"] else ""
+    told = [f"{_counted(head['tried'], 'function')} tried{of}"]
     told += [f"{head['failed']:,} blew up"] if head["failed"] else []
-    told += [f"{head['pruned']:,} were given up early"] if head["pruned"] else []
+    told += [f"{head['pruned']:,} given up early"] if head["pruned"] else []
     pace = f" A training took {statistics.median(seconds):.2f} s (median)." if seconds else ""
     return "; ".join(told) + "." + pace
 
@@ -109,17 +112,26 @@ def bias_sentence(finalists: Sequence[Finalist]) -> str:
         if line.difference and line.difference.mean < 0 and line.p_adjusted is not None and line.p_adjusted < 0.05
     ]  # fmt: skip
     verdict = (
-        f"Better than relu beyond noise: {', '.join(beyond)}."
-        if beyond
-        else "None of them is better than relu beyond noise."
+        f"Better than relu beyond noise: {', '.join(beyond)}." if beyond else "None is better than relu beyond noise."
     )
     return (
-        f"The {len(chosen)} functions were chosen with {first:.2f} % of validation images wrong; trained again with "
+        f"{_counted(len(chosen), 'function')} chosen with {first:.2f} % of validation images wrong; trained again with "
         f"other seeds it was {again:.2f} % of the same images, and {test:.2f} % of the test images. {verdict}"
     )
 
 
-def block_table(found: Sequence[Block]) -> Columns:
+def learnt_table(learnt: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> Columns:
+    """What each function's parameters are in the network that its picture shows: function → layer → name → values."""
+    heads = ["function", "parameter", "5 %", "median", "95 %"]
+    rows: list[list[str | float | None]] = []
+    for text, layers in learnt.items():
+        for name in layers[0] if layers else ():
+            values = np.concatenate([layer[name] for layer in layers])
+            rows.append([text, name, *(f"{value:.3f}" for value in np.quantile(values, [0.05, 0.5, 0.95]))])
+    return heads, rows, "Quantiles over all channels of all layers. Every beta starts at 1."
+
+
+def block_table(settings: SearchSettings, found: Sequence[Block]) -> Columns:
     """Where the functions with each building block stand."""
     heads = ["building block", "as", "functions", "blew up", "mean rank"]
     rows: list[list[str | float | None]] = [
@@ -134,7 +146,13 @@ def block_table(found: Sequence[Block]) -> Columns:
         "mean over the functions that have the block, with its 95 % interval. A function that several choices build "
         "counts for the choice of its shortest formula."
     )
+    if settings.strategy in ("evolution", "tpe"):
+        note += f" The strategy {settings.strategy} tried more of what had done well: this is no fair sample."
     return heads, rows, note
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what} was" if number == 1 else f"{number:,} {what}s were"
 
 
 def _titled(line: Finalist) -> str:

@@ -11,6 +11,7 @@ from aconite.lab.study.findings import Findings as Findings
 from aconite.lab.study.findings import find as find
 from aconite.lab.study.running import Study as Study
 from aconite.lab.study.running import run_study as run_study
+from aconite.lab.study.running import study_jobs as study_jobs
 from aconite.lab.study.settings import StudySettings as StudySettings
 from aconite.lab.study.settings import study_settings as study_settings
 from aconite.lab.study.tables import print_study as print_study

@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aconite.lab.comparison import compare, train_cell
-from aconite.lab.data import ImageData, load, training_batches
+from aconite.lab.cluster import Cluster
+from aconite.lab.comparison import CellJob, Source, compare, finish_cells
+from aconite.lab.data import ImageData, training_batches
 from aconite.lab.progress import Progress
-from aconite.lab.rows import Row, recorded_settings
+from aconite.lab.rows import Row
 from aconite.lab.run_folder import RunFolder
 from aconite.lab.settings import CompareSettings
 from aconite.lab.study.findings import Findings, find
@@ -27,7 +28,7 @@ from aconite.lab.study.page import study_page
 from aconite.lab.study.settings import StudySettings, recorded_study
 from aconite.lab.training import Cell, new_task
 
-__all__ = ["Study", "run_study"]
+__all__ = ["Study", "run_study", "study_jobs"]
 
 _STEPS = 3
 
@@ -42,18 +43,13 @@ class Study:
     report: Path
 
 
-@dataclass(frozen=True)
-class _Part:
-    settings: CompareSettings
-    path: Path
-    folder: RunFolder
-
-
-def run_study(settings: StudySettings, out: Path | str, progress: Progress | None = None) -> Study:
+def run_study(
+    settings: StudySettings, out: Path | str, progress: Progress | None = None, *, cluster: Cluster | None = None
+) -> Study:
     """Trains every cell that is not finished yet and writes the comparisons' folders, rows.jsonl and report.html.
 
     Seed by seed: an early look finds all arms with the same seeds. A cell is the one that `aconite.lab.compare` would
-    train, so stopping, going on and the same rows again are as there.
+    train, so stopping, going on, the same rows again and training on a cluster are as there.
 
     Raises:
         DataError: the data cannot be used as they are.
@@ -62,12 +58,15 @@ def run_study(settings: StudySettings, out: Path | str, progress: Progress | Non
         OSError: the disk is full, for instance; what was finished stays.
     """
     with progress or Progress() as display:
-        data = load(settings.shared.data, settings.shared.image_size)
+        jobs = study_jobs(settings, out)
+        data = jobs[0].source.data
         folder = RunFolder(Path(out), recorded_study(settings, data), display.note)
-        parts = [_part(comparison, Path(out), data, display) for comparison in settings.comparisons]
-        _finish_cells(parts, data, display)
+        if missing := [job.settings for job in jobs if job.finished() is None]:
+            display.note(_estimate(missing, data))
+            finish_cells(jobs, display, cluster)
         display.stage("measuring what each activation costs")
-        comparisons = [compare(part.settings, part.path) for part in parts]  # trains nothing: every cell is finished
+        parts = {job.path: job.settings for job in jobs}
+        comparisons = [compare(part, path) for path, part in parts.items()]  # trains nothing: every cell is finished
         rows = [row for comparison in comparisons for row in comparison.rows]
         folder.write_rows(rows)
         findings = find(settings, rows)
@@ -75,28 +74,16 @@ def run_study(settings: StudySettings, out: Path | str, progress: Progress | Non
     return Study(settings, findings, rows, folder.report)
 
 
-def _part(settings: CompareSettings, out: Path, data: ImageData, progress: Progress) -> _Part:
-    path = out / f"{settings.model}-{'se' if settings.se else settings.init}"
-    return _Part(settings, path, RunFolder(path, recorded_settings(settings, data), progress.note))
-
-
-def _finish_cells(parts: Iterable[_Part], data: ImageData, progress: Progress) -> None:
-    cells = [
-        (part, Cell(seed, name))
-        for seed in range(max(part.settings.seeds for part in parts))
-        for part in parts
-        for name in part.settings.activations
+def study_jobs(settings: StudySettings, out: Path | str) -> list[CellJob]:
+    """The trainings of a study, in their order, as `aconite.lab.compare_jobs`."""
+    source = Source(settings.shared.data, settings.shared.image_size)
+    parts = {f"{each.model}-{'se' if each.se else each.init}": each for each in settings.comparisons}
+    return [
+        CellJob(Cell(seed, name), part, Path(out) / folder, source, f"{folder} ")
+        for seed in range(settings.shared.seeds)
+        for folder, part in parts.items()
+        for name in part.activations
     ]
-    missing = [(part, cell) for part, cell in cells if part.folder.finished(cell) is None]
-    if not missing:
-        return
-    settings = missing[0][0].settings
-    progress.note(_estimate([part.settings for part, _ in missing], data))
-    progress.begin(len(cells), len(cells) - len(missing), settings.epochs, len(data.train_labels))
-    for part, cell in missing:
-        progress.part = f"{part.path.name} "
-        row = train_cell(cell, part.settings, data, part.folder, progress)["row"]
-        progress.finish(row["error"])
 
 
 def _estimate(missing: Iterable[CompareSettings], data: ImageData) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from aconite.bench import Quantiles, quantiles, ratios, saved_bytes, take_turns
 from aconite.errors import SettingsError
 from aconite.lab.settings import CompareSettings
+from aconite.lab.tables.memory import peak_bytes
 from aconite.lab.tables.printed import PublishedRow, PublishedTable
 from aconite.models import create
 from aconite.nn import param_groups
@@ -47,13 +49,17 @@ class CostSettings:
 class NetworkCost:
     """Times in ms and their ratios to the baseline's in the same round, as p20, p50, p80.
 
-    ``saved_bytes`` is what a training step's forward pass keeps for the backward pass, parameters left out.
+    ``peak_bytes`` is the most that training holds at one moment: parameters, their gradients and momentum, the batch,
+    and what the second step makes on the way. ``saved_bytes`` is what a step's forward pass keeps for the backward
+    pass, parameters left out.
     """
 
     training_ms: Quantiles
     training_ratio: Quantiles
     inference_ms: Quantiles
     inference_ratio: Quantiles
+    peak_bytes: int
+    peak_ratio: float
     saved_bytes: int
     saved_ratio: float
 
@@ -73,10 +79,9 @@ def measure_table_costs(
 def _measure(
     rows: Sequence[PublishedRow], baseline: PublishedRow, settings: CostSettings
 ) -> dict[PublishedRow, NetworkCost]:
-    torch.manual_seed(0)
-    images = torch.randn(settings.batch_size, 3, settings.image_size, settings.image_size, device=settings.device)
-    labels = torch.arange(settings.batch_size, device=settings.device)
-    networks = {row: create(row.network, **row.options).to(settings.device) for row in rows}
+    peak = {row: peak_bytes(partial(_train, row, settings), settings.device) for row in rows}
+    images, labels = _batch(settings)
+    networks = {row: _network(row, settings) for row in rows}
     saved = {row: _saved(network, images, labels) for row, network in networks.items()}
     names = {str(number): row for number, row in enumerate(rows)}
     steps = {name: _training(networks[row], images, labels) for name, row in names.items()}
@@ -90,11 +95,30 @@ def _measure(
             training_ratio=ratios(training[name], training[first]),
             inference_ms=quantiles([1e3 * seconds for seconds in inference[name]]),
             inference_ratio=ratios(inference[name], inference[first]),
+            peak_bytes=peak[row],
+            peak_ratio=peak[row] / peak[baseline],
             saved_bytes=saved[row],
             saved_ratio=saved[row] / saved[baseline],
         )
         for name, row in names.items()
     }
+
+
+def _batch(settings: CostSettings) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    images = torch.randn(settings.batch_size, 3, settings.image_size, settings.image_size, device=settings.device)
+    return images, torch.arange(settings.batch_size, device=settings.device)
+
+
+def _network(row: PublishedRow, settings: CostSettings) -> nn.Module:
+    return create(row.network, **row.options).to(settings.device)
+
+
+def _train(row: PublishedRow, settings: CostSettings) -> None:
+    """From nothing to the end of the second step, the first one that has momentum."""
+    step = _training(_network(row, settings), *_batch(settings))
+    step()
+    step()
 
 
 def _saved(network: nn.Module, images: Tensor, labels: Tensor) -> int:

@@ -91,5 +91,6 @@ def _lines(measured: MeasuredTable, row: PublishedRow) -> Iterator[dict[str, Any
                 **asdict(counts),
                 "training_ratio": cost and cost.training_ratio.p50,
                 "inference_ratio": cost and cost.inference_ratio.p50,
+                "peak_ratio": cost and cost.peak_ratio,
                 "saved_ratio": cost and cost.saved_ratio,
             }

@@ -58,7 +58,7 @@ _NETWORKS: dict[str, tuple[str, str | None, str | None]] = {  # label, multiply-
     "resnet101": ("ResNet-101", "7.6G", "44.4M"),
     "resnet152": ("ResNet-152", "11.3G", "60.0M"),
     "mobilenetv2_x0_17": ("MobileNetV2 0.17", "42M", "1.4M"),
-    "mobilenetv2_x0_25": ("MobileNet 0.25", None, None),
+    "mobilenetv2_x0_25": ("MobileNet 0.25 as V2", None, None),
     "mobilenetv2_x0_6": ("MobileNetV2 0.6", "141M", "2.2M"),
     "mobilenetv2_x1_0": ("MobileNetV2 1.0", "300M", "3.4M"),
     "mobilenetv2_x1_4": ("MobileNetV2 1.4", "585M", "5.5M"),
@@ -150,7 +150,7 @@ _RIVALS = [
     for name, error in (("mish", 39.5), ("elu", 39.5), ("softplus", 39.6))
 ]
 
-_QUOTED = [  # in the abstract, as a gain alone
+_QUOTED = [  # in the abstract, as a gain alone of "MobileNet-0.25", without its version
     _row("mobilenetv2_x0_25", "relu"),
     _row("mobilenetv2_x0_25", "meta-acon", figures={"gain": 6.7}),
 ]

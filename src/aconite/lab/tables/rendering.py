@@ -79,27 +79,31 @@ def _counts(measured: MeasuredTable) -> Columns:
         + "* differs by more than the published figure's rounding. Multiply-adds: of convolutions and linear layers. "
         "Element-wise: the operations of norms, activations, sums and pooling."
     )
-    if measured.table.task != "classification":
-        note += " Of the backbone as a classifier, without what the task adds to it."
-    return heads, rows, note
+    return heads, rows, note + _of_what(measured)
 
 
 def _costs(measured: MeasuredTable) -> Columns:
     settings = measured.cost_settings
     assert settings is not None
-    heads = ["network, activation", "training step", "ms", "inference", "ms", "saved", "MB"]
+    heads = ["network, activation", "training step", "ms", "inference", "ms", "peak", "MB"]
     rows: list[_Cells] = []
     for row in measured.table.rows:
         cost = measured.costs[row]
         training = _spread(cost.training_ratio), f"{cost.training_ms.p50:.1f}"
         inference = _spread(cost.inference_ratio), f"{cost.inference_ms.p50:.1f}"
-        rows.append([_name(row), *training, *inference, f"{cost.saved_ratio:.2f}", f"{cost.saved_bytes / 1e6:.1f}"])
+        rows.append([_name(row), *training, *inference, f"{cost.peak_ratio:.2f}", f"{cost.peak_bytes / 1e6:.1f}"])
     note = (
         f"{settings.batch_size} images of {settings.image_size}×{settings.image_size} pixels on {settings.device}, in "
         "turns: median of the ratio to the plain ReLU row of the same group in the same round (20th–80th percentile), "
-        "and median in ms. Saved: what a training step's forward pass keeps for the backward pass, parameters left out."
+        "and median in ms. Peak: the most memory that training holds at one moment, parameters and momentum included."
     )
-    return heads, rows, note
+    return heads, rows, note + _of_what(measured)
+
+
+def _of_what(measured: MeasuredTable) -> str:
+    if measured.table.task == "classification":
+        return ""
+    return " Of the backbone as a classifier, without what the task adds to it."
 
 
 def _name(row: PublishedRow) -> str:

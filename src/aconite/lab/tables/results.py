@@ -15,7 +15,12 @@ from aconite.lab.tables.printed import PublishedRow, PublishedTable
 
 __all__ = ["Budget", "Result", "find_rows", "results_for"]
 
-_NOT_BUDGET = {"model", "activations", "seeds", "se"}  # what may differ between trainings that stand in one column
+# what may differ between trainings that stand in one column
+_NOT_BUDGET = {"model", "activation", "activations", "seed", "seeds", "se"}
+_SHARES = {  # the paper's figures in %, and the rows' that are shares
+    "mIoU": "miou", "mAP": "map", "AP50": "map_50", "AP75": "map_75", "APs": "map_small", "APm": "map_medium",
+    "APl": "map_large",
+}  # fmt: skip
 _Key = tuple[str, str, bool]  # network, activation, se
 
 
@@ -71,8 +76,8 @@ def results_for(table: PublishedTable, rows: Iterable[Row]) -> list[Budget]:
     """The results that belong into the table, a Budget for each combination of data and settings among them.
 
     A row belongs where its task (classification if it names none), its network (``backbone`` if it names one, else
-    ``model``), its activation and its ``se`` are the table's. A metric is looked up in it by name; "gain" is the ReLU
-    row's error minus its own, seed by seed.
+    ``model``), its activation and its ``se`` are the table's. A metric is looked up in it by name, mAP and mIoU by that
+    of `aconite train` too; "gain" is the ReLU row's error minus its own, seed by seed.
 
     Raises:
         DataError: two rows for one training disagree.
@@ -85,7 +90,7 @@ def results_for(table: PublishedTable, rows: Iterable[Row]) -> list[Budget]:
             continue
         trained = budgets.setdefault(_budget(row), {}).setdefault(key, {})
         other = trained.setdefault(row["seed"], row)
-        if any(other.get(metric) != row.get(metric) for metric in ("error", *table.metrics)):
+        if any(_value(other, metric) != _value(row, metric) for metric in ("error", *table.metrics)):
             raise DataError(
                 f"two results for {row['model']} with {row['activation']}, seed {row['seed']}, under the same settings "
                 "that differ: pass the rows of one run only"
@@ -107,7 +112,15 @@ def _results(table: PublishedTable, settings: Mapping[str, Any], trained: Mappin
 def _values(metric: str, cells: Mapping[int, Row], relu: Mapping[int, Row]) -> dict[int, float]:
     if metric == "gain":
         return {seed: relu[seed]["error"] - cells[seed]["error"] for seed in sorted(cells.keys() & relu.keys())}
-    return {seed: cell[metric] for seed, cell in sorted(cells.items()) if metric in cell}
+    values = {seed: _value(cell, metric) for seed, cell in sorted(cells.items())}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _value(row: Row, metric: str) -> float | None:
+    if metric in _SHARES and metric not in row:
+        share: float | None = row.get(_SHARES[metric])
+        return None if share is None else 100 * share
+    return row.get(metric)
 
 
 def _key(row: Row) -> _Key:

@@ -101,6 +101,7 @@ def _network(settings: DetectionSettings, classes: int, tell: Callable[[str], No
         longest=settings.longest,
         fpn_channels=settings.fpn_channels,
         head_convs=settings.head_convs,
+        anchor_sizes=settings.anchor_sizes,
         init=settings.init,
         se=settings.se,
         weights=settings.weights,

@@ -1,0 +1,269 @@
+"""Two processes with gloo, on one machine: they train what one process trains."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aconite.cli import main
+from aconite.lab.data.on_disk import Shuffled
+from aconite.lab.runs import KINDS, ClassificationSettings, RunProgress, train
+from aconite.nn import AconC
+
+Make = Callable[..., ClassificationSettings]
+Norm = Callable[[], nn.Module]
+LIMIT = 120.0  # seconds, after which a test has hung
+
+
+@pytest.fixture
+def with_norms(monkeypatch: pytest.MonkeyPatch) -> Callable[[Norm], None]:
+    """Makes the network one of a convolution, a norm and an activation."""
+
+    def set_norm(norm: Norm) -> None:
+        def network(*_: Any) -> nn.Module:
+            return nn.Sequential(
+                nn.Conv2d(3, 4, 3, 2), norm(), AconC(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+            )
+
+        monkeypatch.setitem(KINDS, "classification", replace(KINDS["classification"], network=network))
+
+    return set_norm
+
+
+class Losses(RunProgress):
+    """The loss of each backward pass of this process."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+        self.seen.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def as_torchrun(rank: int, port: str, work: Callable[[int], int]) -> None:
+    """What torchrun tells a process that it starts, in one that has been forked, which takes seconds less."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0,
+            "GROUP_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
+    os.environ.update({name: str(value) for name, value in told.items()})
+    rank_zero_only.rank = rank
+    os._exit(work(rank))
+
+
+def two(work: Callable[[int], int]) -> list[int | None]:
+    """Does the work in two processes; their exit statuses, None of one that has hung."""
+    port = free_port()
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=as_torchrun, args=(rank, port, work)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    return wait_for(both)
+
+
+def wait_for(both: Sequence[Any]) -> list[int | None]:
+    """As torchrun does: when one process fails, the other has seconds to end."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end and all(process.exitcode in (None, 0) for process in both):
+        if all(process.exitcode == 0 for process in both):
+            break
+        time.sleep(0.02)
+    statuses = []
+    for process in both:
+        process.join(max(0, min(end - time.monotonic(), 30)))
+        statuses.append(process.exitcode)
+        process.kill()
+        process.join()
+    return statuses
+
+
+def trained_by_two(settings: ClassificationSettings, folder: Path) -> tuple[dict[str, Any], list[list[float]]]:
+    """The row and the losses of each process."""
+
+    def work(rank: int) -> int:
+        losses = Losses()
+        train(settings, folder / "run", losses)
+        (folder / f"losses{rank}.json").write_text(json.dumps(losses.seen))
+        return 0
+
+    assert two(work) == [0, 0]
+    row = json.loads((folder / "run" / "rows.jsonl").read_text())
+    return row, [json.loads((folder / f"losses{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return dict(torch.load(folder / "weights.pt", weights_only=True))
+
+
+def assert_close(row: dict[str, Any], other: dict[str, Any]) -> None:
+    """Up to the order in which float32 numbers are added."""
+    for name, values in row["history"].items():
+        assert values == pytest.approx(other["history"][name], rel=2e-5, abs=1e-6), name
+
+
+def test_without_norms_two_are_one_with_the_doubled_batch(
+    quick: Make, tmp_path: Path, with_norms: Callable[[Norm], None]
+) -> None:
+    with_norms(lambda: nn.GroupNorm(2, 4))
+    settings = quick(clip_norm=5.0, weight_decay=0.01)
+    whole = Losses()
+    alone = train(settings, tmp_path / "alone", whole)
+    row, (first, second) = trained_by_two(settings, tmp_path)
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert first != second
+    assert means == pytest.approx(whole.seen, rel=2e-5)
+    assert_close(row, alone.row)
+    assert row["provenance"]["processes"] == 2
+    theirs = weights(tmp_path / "run")
+    for name, value in weights(alone.folder).items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_with_batchnorm_two_are_one_that_normalises_each_half(
+    quick: Make, tmp_path: Path, with_norms: Callable[[Norm], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_norms(lambda: nn.BatchNorm2d(4))
+    row, (first, second) = trained_by_two(quick(batch_size=8), tmp_path)
+
+    # one process that takes the same halves one after the other: accumulated batches have statistics of their own, and
+    # the first half's count for the running ones, as the first process's do
+    class Halves(Shuffled):
+        def __iter__(self) -> Iterator[Any]:
+            draws = list(super().__iter__())
+            for start in range(0, len(draws) - 7, 8):
+                yield from draws[start : start + 8 : 2]
+                yield from draws[start + 1 : start + 8 : 2]
+
+    class FirstHalf(nn.BatchNorm2d):
+        seen = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += self.training
+            if self.training and self.seen % 2 == 0:
+                return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+            return super().forward(x)
+
+    monkeypatch.setattr("aconite.lab.data.on_disk.Shuffled", Halves)
+    with_norms(lambda: FirstHalf(4))
+    seen = Losses()
+    alone = train(quick(batch_size=8, accumulate=2), tmp_path / "alone", seen)
+    assert seen.seen[0::2] == pytest.approx(first, rel=2e-5)
+    assert seen.seen[1::2] == pytest.approx(second, rel=2e-5)
+    assert_close(row, alone.row)
+    theirs = weights(tmp_path / "run")
+    for name, value in weights(alone.folder).items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("with_dropout")
+def test_two_that_were_killed_come_to_the_same_bits(quick: Make, tmp_path: Path) -> None:
+    settings = quick(checkpoint_every=2)
+    row, _ = trained_by_two(settings, tmp_path)
+
+    class Die(RunProgress):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 11:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(rank: int) -> int:
+        train(settings, tmp_path / "cut" / "run", Die())
+        return 0
+
+    assert two(work) == [-signal.SIGKILL] * 2
+    assert sorted(path.name for path in (tmp_path / "cut" / "run" / "checkpoints").iterdir()) == [
+        "epoch-0001-step-000008.ckpt", "epoch-0001-step-000010.ckpt",
+    ]  # fmt: skip
+    again, losses = trained_by_two(settings, tmp_path / "cut")
+    assert {**again, "timing": None} == {**row, "timing": None}
+    assert [len(each) for each in losses] == [8, 8]
+    mine, theirs = weights(tmp_path / "run"), weights(tmp_path / "cut" / "run")
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_dies_ends_the_other(quick: Make, tmp_path: Path, rank: int) -> None:
+    class Die(RunProgress):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 3 and trainer.global_rank == rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(me: int) -> int:
+        train(quick(), tmp_path / "run", Die())
+        return 0
+
+    statuses = two(work)
+    assert statuses[rank] == -signal.SIGKILL
+    assert statuses[1 - rank] not in (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (("--batch-size", "5"), r"batch_size 5 cannot be divided into 2 equal batches \(2 devices, accumulate 1\)"),
+        (("--devices", "3"), "but 2 processes on each of 1 machines have been started"),
+        (("--sync-batchnorm",), "sync_batchnorm is for GPUs"),
+        (("--data", "nowhere"), "nowhere has no train/<class>/*"),
+    ],
+)
+def test_a_mistake_ends_both_before_there_is_a_folder(
+    pictures: Path, tmp_path: Path, changes: tuple[str, ...], told: str
+) -> None:
+    words = ["train", "classification", "--data", str(pictures), "--model", "resnet8", "--image-size", "12",
+             "--epochs", "1", "--batch-size", "4", "--accelerator", "cpu", "--out", str(tmp_path / "run"),
+             *changes]  # fmt: skip
+
+    def work(rank: int) -> int:
+        descriptor = os.open(tmp_path / f"err{rank}", os.O_CREAT | os.O_WRONLY)
+        os.dup2(descriptor, 2)
+        sys.stderr = os.fdopen(descriptor, "w", buffering=1)
+        return main(words)
+
+    assert two(work) == [2, 2]
+    assert not (tmp_path / "run").exists()
+    for rank in (0, 1):
+        (line,) = (tmp_path / f"err{rank}").read_text().splitlines()
+        assert re.search(told.replace("<class>/*", "<class>/[*]"), line)
+
+
+COMMAND = ["-m", "aconite", "train", "classification", "--model", "resnet8", "--image-size", "12", "--epochs", "2",
+           "--batch-size", "4", "--accelerator", "cpu", "--progress", "plain"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "lightning"])
+def test_the_command_line(pictures: Path, tmp_path: Path, launcher: str) -> None:
+    words = [*COMMAND, "--data", str(pictures), "--out", str(tmp_path / "run")]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if launcher == "torchrun" else []
+    own = [] if launcher == "torchrun" else ["--devices", "2", "--strategy", "ddp"]
+    ended = subprocess.run(
+        [sys.executable, *start, *words, *own],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert [line for line in lines if line.startswith("run: ")] == [f"run:  {tmp_path / 'run'}"]  # the first alone
+    assert len([line for line in lines if line.startswith("step 12/12")]) == 1
+    row = json.loads((tmp_path / "run" / "rows.jsonl").read_text())
+    assert row["provenance"]["processes"] == 2
