@@ -94,6 +94,39 @@ def test_the_whole_job(pictures: str, tmp_path: Path) -> None:
         assert not re.search(rf"\b{re.escape(platform.node())}\b", path.read_text()) or path.suffix == ".html"
 
 
+def test_what_is_learnt_is_told_of_baselines_too(pictures: str, tmp_path: Path) -> None:
+    search(quick(pictures, seeds=2), tmp_path)
+    first = {row["activation"]: row["learnt"] for row in rows(tmp_path, "finalist") if row["seed"] == 1}
+    assert first["relu"] == first["silu"] == []
+    assert {name for layer in first["swish"] for name in layer} == {"beta"}
+    assert {name for layer in first["acon-c"] for name in layer} == {"p1", "p2", "beta"}
+    assert len(first["swish"]) == len(first["acon-c"]) == 7  # as many as resnet8 has
+    assert all(row["learnt"] is None for row in rows(tmp_path, "finalist") if row["seed"] == 2)
+    beta = [value for layer in first["swish"] for value in layer["beta"]]
+    report = (tmp_path / "report.html").read_text()
+    assert "What their parameters have become" in report
+    assert f"{sorted(beta)[len(beta) // 2]:.2f}" in report
+    assert "smax(p1 * x, p2 * x, beta)" in report  # the panel of acon-c
+
+
+def test_costs_are_measured_once(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, calls = finalists_room.measure_costs, 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return measure(*arguments)
+
+    monkeypatch.setattr(finalists_room, "measure_costs", counted)
+    search(quick(pictures), tmp_path)
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    search(quick(pictures), tmp_path)
+    assert calls == 1
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    search(quick(pictures, finalists=2), tmp_path)
+    assert calls == 2
+
+
 def test_the_finalists_line_is_made_of_its_rows(pictures: str, tmp_path: Path) -> None:
     found = search(quick(pictures, seeds=3), tmp_path)
     for line in found.finalists:

@@ -127,3 +127,30 @@ def test_no_trial_stays_running_after_an_error(two: tuple[SharedStudy, SharedStu
         stopped()
     assert ours.bury() == []
     assert ours.taken() == {}
+
+
+def test_jobs_are_shared_out(two: tuple[SharedStudy, SharedStudy]) -> None:
+    """Each job is done once, by whoever comes first; both have all results, a failed one's reason too."""
+    done: list[str] = []
+
+    def job(key: str) -> tuple[float | None, str | None]:
+        time.sleep(0.02)
+        done.append(key)
+        return (None, "blown up") if key == "c" else (float(ord(key)), None)
+
+    answers: list[dict[str, optuna.trial.FrozenTrial]] = []
+
+    def work(shared: SharedStudy) -> None:
+        answers.append(shared.share_out({key: lambda trial, key=key: job(key) for key in "abcdef"}))  # type: ignore[misc]
+
+    threads = [threading.Thread(target=work, args=(shared,)) for shared in two]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(done) == list("abcdef")
+    for answer in answers:
+        values = {key: trial.value if trial.state == TrialState.COMPLETE else None for key, trial in answer.items()}
+        assert values == {"a": 97, "b": 98, "c": None, "d": 100, "e": 101, "f": 102}
+        assert answer["c"].user_attrs["reason"] == "blown up"
+    assert len(answers) == 2
