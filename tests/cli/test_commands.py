@@ -80,7 +80,7 @@ def test_demo_is_compare_with_its_defaults(run: Run, monkeypatch: pytest.MonkeyP
 
     asked: list[tuple[Any, ...]] = []
 
-    def ask(*arguments: Any) -> None:
+    def ask(*arguments: Any, **options: Any) -> None:
         asked.append(arguments)
         raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ def test_every_option_reaches_the_settings(run: Run, monkeypatch: pytest.MonkeyP
 
     asked: list[CompareSettings] = []
 
-    def ask(settings: CompareSettings, *rest: Any) -> None:
+    def ask(settings: CompareSettings, *rest: Any, **options: Any) -> None:
         asked.append(settings)
         raise KeyboardInterrupt
 
@@ -202,7 +202,7 @@ def test_disk_full(run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest
     assert "No space left on device" in err
     assert len(err.splitlines()) == 1
     assert out == ""
-    assert [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")] == []
+    assert list((tmp_path / "run").rglob("*.part")) == []
     assert run(*command)[0] == 0
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import time
@@ -115,6 +116,15 @@ def test_without_ray(settings: CompareSettings, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"ray, .*pip install 'aconite\[cluster\]'"):
         compare(settings, tmp_path, cluster=Cluster(address="auto"))
+
+
+def test_nobody_at_the_address(settings: CompareSettings, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SettingsError, match=rf"no Ray at {address} .*refused.*: start one by `ray start --head`"):
+            compare(settings, tmp_path, cluster=Cluster(address=address))
 
 
 @pytest.mark.parametrize(("given", "told"), [({"cpus": 0}, "0 cores"), ({"gpus": 1.5}, "1.5 GPUs")])

@@ -88,6 +88,16 @@ def kinds(folder: Path, **options: Any) -> Counter[str]:
     return Counter(problem.kind for problem in check_boxes(source, allow_empty=False, **options)[1])
 
 
+def test_coco_objects_have_the_area_of_their_outline(coco: Path) -> None:
+    path = coco / "annotations" / "instances_val2017.json"
+    change(path, lambda content: [entry.update(area=7.5) for entry in content["annotations"][:1]])
+    annotated, boxed = json.loads(path.read_text())["annotations"][:2]
+    areas = torch.cat([target["area"] for _, target in (detection_data(coco).test[k] for k in range(2))]).tolist()
+    assert annotated["area"] == 7.5
+    assert 7.5 in areas
+    assert boxed["bbox"][2] * boxed["bbox"][3] in areas
+
+
 def test_voc_counts_from_one_and_includes_the_last_pixel(voc: Path) -> None:
     data = detection_data(voc)
     assert (data.name, data.classes, len(data.train), len(data.test), data.problems) == (

@@ -81,7 +81,8 @@ def finished(once: tuple[Path, Notes], tmp_path: Path) -> tuple[Path, Notes]:
 
 def test_the_whole_study(finished: tuple[Path, Notes]) -> None:
     out, progress = finished
-    assert sorted(path.name for path in out.iterdir()) == sorted([*PARTS, ".lock", "report.html", "rows.jsonl", "run.json"])
+    own = [".lock", "report.html", "rows.jsonl", "run.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*PARTS, *own])
     assert progress.names == [
         f"{part} {name}-seed{seed}" for seed in (0, 1) for part, names in PARTS.items() for name in names
     ]

@@ -1,6 +1,7 @@
 """`aconite`: the commands, and how each ends.
 
-0 done, 1 problems found (check-data) or images not read (predict), 2 a mistake that the one line on stderr explains, 130 Ctrl-C.
+0 done, 1 problems found (check-data) or images not read (predict), 2 a mistake that the one line on stderr explains,
+130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ def add_train(commands: Any) -> None:
         added = tasks.add_parser(
             task,
             help=f"train a network for {task}",
+            usage="%(prog)s --data DIR (--epochs N | --steps N) [--recipe NAME] [--config FILE] [OPTION ...]",
             description="Settings come from the defaults, --recipe, --config and the command line; later ones win.",
             argument_default=argparse.SUPPRESS,
         )
@@ -75,10 +76,10 @@ def add_predict(commands: Any) -> None:
 
 def add_settings(parser: argparse.ArgumentParser, task: str, without: Collection[str] = ()) -> None:
     """Adds a run's settings to the parser, but not those that the command sets itself."""
-    from aconite.lab.runs import KINDS, options_of
+    from aconite.lab.runs import KINDS, options_of, recipes
 
     option = parser.add_argument
-    option("--recipe", metavar="NAME", help="a named recipe; an unknown name lists them")
+    option("--recipe", metavar="NAME", help=f"named settings: {', '.join(recipes(task))}")
     option("--config", metavar="FILE", help="a TOML file of settings, such as a run's settings.toml")
     option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>-<activation>-seed<seed>)")
     option("--progress", metavar="KIND", help="auto (default), bar, plain or quiet")
@@ -87,12 +88,12 @@ def add_settings(parser: argparse.ArgumentParser, task: str, without: Collection
             continue
         name = "--" + one.name.replace("_", "-")
         default = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
-        choices = f": {', '.join(one.choices)}" if one.choices else ""
-        told = f"{one.told}{choices} (default {'none' if default in (None, '') else default})".replace("%", "%%")
+        shown = "" if default in (None, "") or default is False else f" (default {default})"
+        told = one.told.replace("%", "%%") + shown
         if one.kind is bool:
             option(name, action=argparse.BooleanOptionalAction, help=told)
         else:
-            option(name, metavar=one.name.upper(), help=told)
+            option(name, metavar="|".join(one.choices) or one.name.upper(), help=told)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -139,7 +140,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     import json
     import math
 
-    from aconite.lab.runs import evaluate
+    from aconite.lab.runs import evaluate, is_first_process
 
     figures = evaluate(
         arguments.run_folder,
@@ -150,6 +151,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         tell=_note,
     )
+    if not is_first_process():
+        return 0
     if arguments.json:  # which has no word for NaN, a metric without a value
         print(json.dumps({name: value if math.isfinite(value) else None for name, value in figures.items()}))
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _Job = TypeVar("_Job", bound="Job")
 __all__ = ["Cluster"]
 
 _RETRIES = 10  # a job that goes on from its last epoch can lose its worker often
+_PATIENCE = 10.0  # seconds for a machine to answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,12 @@ def _joined(ray: Any, cluster: Cluster) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or a Ray that is started here reports to its makers
         started = {"include_dashboard": False} if cluster.address == "local" else {}
         try:
+            _knock(cluster.address)
             ray.init(address=cluster.address, logging_level=logging.ERROR, **started)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split()).partition(". ")[0]
             raise SettingsError(
-                f"no Ray at {cluster.address} ({str(error).partition('.')[0]}): start one by `ray start --head`, or "
-                "write --cluster local"
+                f"no Ray at {cluster.address} ({reason}): start one by `ray start --head`, or write --cluster local"
             ) from error
     try:
         if cluster.address == "local":
@@ -130,6 +133,13 @@ def _joined(ray: Any, cluster: Cluster) -> Iterator[None]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens at HOST:PORT; Ray itself would go on asking for longer than a quarter of an hour."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 def _check_room(there: dict[str, float], cluster: Cluster) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from aconite.errors import DataError
+from aconite.errors import AconiteError, DataError
 
-__all__ = ["NotesInterrupts", "honest_interrupts", "quiet_lightning", "readable_loading_errors"]
+__all__ = ["NotesInterrupts", "honest_interrupts", "quiet_lightning", "readable_errors"]
 
 
 class NotesInterrupts(Callback):
@@ -49,23 +50,26 @@ def honest_interrupts(watch: NotesInterrupts) -> Iterator[None]:
 
 
 @contextmanager
-def readable_loading_errors() -> Iterator[None]:
-    """Tells in one line what went wrong in a process that reads images; torch tells it as a traceback.
+def readable_errors() -> Iterator[None]:
+    """Tells in one line what went wrong in another process; torch tells it as a traceback.
 
     Raises:
-        DataError: the process met one, or was killed.
+        DataError: a process that reads images met one.
+        AconiteError: a process that reads images, or another of the training's, is gone.
     """
     try:
         yield
     except DataError as error:
         raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
-    except (RuntimeError, ConnectionError) as error:  # a connection, if it dies while it hands over a batch
-        if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        first = (str(error) or type(error).__name__).partition("\n")[0].partition(". ")[0]
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            told = f"another process of this training is gone ({first}): its own message says why"
+        elif not isinstance(error, RuntimeError) or "DataLoader worker" in str(error):
+            told = f"a process that reads images is gone ({first}): if memory is short, try fewer --workers"
+        else:
             raise
-        raise DataError(
-            f"a process that reads images is gone ({str(error).partition('. ')[0]}), perhaps for want of memory: try "
-            "fewer --workers; the same command goes on from the last checkpoint"
-        ) from error
+        raise AconiteError(f"{told}; the same command goes on from the last checkpoint") from error
 
 
 @contextmanager

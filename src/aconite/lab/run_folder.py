@@ -88,12 +88,13 @@ def claim(path: Path, settings: Row) -> None:
         CheckpointError: it holds a run with other settings, or its run.json is damaged.
     """
     with alone(path / ".lock"):  # the cells of a cluster begin at the same moment
-        stored = _stored_settings(path)
-        if stored is not None and (differences := _differences(stored, settings)):
-            raise CheckpointError(
-                f"{path} holds a run with other settings ({'; '.join(differences)}): "
-                "repeat its settings to go on with it, or choose another folder with --out"
-            )
+        if (stored := _stored_settings(path)) is not None:
+            if differences := _differences(stored, settings):
+                raise CheckpointError(
+                    f"{path} holds a run with other settings ({'; '.join(differences)}): "
+                    "repeat its settings to go on with it, or choose another folder with --out"
+                )
+            return
         try:
             write_whole(path / "run.json", _json(settings))
         except OSError as error:

@@ -84,7 +84,8 @@ def metric_curves(runs: Mapping[str, Sequence[Sequence[float | None]]], label: s
         there = np.flatnonzero(np.isfinite(values).any(0)) if longest else np.empty(0, int)
         if there.size:
             epochs, kept = there + 1.0, values[:, there]
-            look: dict[str, Any] = {"color": colour(name), "marker": marker(name), "markersize": 4, "linewidth": 1.7}
+            look: dict[str, Any] = {"color": colour(name), "linewidth": 1.7, "markevery": max(1, there.size // 8)}
+            look |= {"marker": marker(name), "markersize": 4}
             [line] = axes.plot(epochs, np.nanmean(kept, 0), **look)
             axes.fill_between(epochs, np.nanmin(kept, 0), np.nanmax(kept, 0), color=colour(name), alpha=0.16, lw=0)
             entries.append((line, name))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -23,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aconite.cli import main
+from aconite.errors import DataError
 from aconite.lab.data.on_disk import Shuffled
 from aconite.lab.runs import KINDS, ClassificationSettings, RunProgress, train
+from aconite.lab.runs.kinds.classification import ClassificationExperiment
 from aconite.nn import AconC
 
 Make = Callable[..., ClassificationSettings]
@@ -63,21 +64,32 @@ def free_port() -> str:
         return str(found.getsockname()[1])
 
 
-def as_torchrun(rank: int, port: str, work: Callable[[int], int]) -> None:
-    """What torchrun tells a process that it starts, in one that has been forked, which takes seconds less."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0,
-            "GROUP_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-            "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
-    os.environ.update({name: str(value) for name, value in told.items()})
-    rank_zero_only.rank = rank
-    os._exit(work(rank))
+def told_by_torchrun(rank: int) -> dict[str, int | str]:
+    return {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0,
+            "GROUP_WORLD_SIZE": 1, "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
 
 
-def two(work: Callable[[int], int]) -> list[int | None]:
-    """Does the work in two processes; their exit statuses, None of one that has hung."""
+def told_by_srun(rank: int) -> dict[str, int | str]:
+    return {"SLURM_JOB_ID": 7, "SLURM_JOB_NAME": "train", "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2,
+            "SLURM_NNODES": 1, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0}  # fmt: skip
+
+
+Told = Callable[[int], dict[str, "int | str"]]
+
+
+def two(work: Callable[[int], int], told: Told = told_by_torchrun) -> list[int | None]:
+    """Does the work in two processes, which are told what a launcher tells; their exit statuses, None of one that has
+    hung. They are forked, which takes seconds less than to start them.
+    """
     port = free_port()
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=as_torchrun, args=(rank, port, work)) for rank in (0, 1)]
+
+    def begin(rank: int) -> None:
+        environment = told(rank) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in environment.items()})
+        rank_zero_only.rank = rank  # Lightning sets it while it is imported
+        os._exit(work(rank))
+
+    both = [multiprocessing.get_context("fork").Process(target=begin, args=(rank,)) for rank in (0, 1)]
     for process in both:
         process.start()
     return wait_for(both)
@@ -99,7 +111,9 @@ def wait_for(both: Sequence[Any]) -> list[int | None]:
     return statuses
 
 
-def trained_by_two(settings: ClassificationSettings, folder: Path) -> tuple[dict[str, Any], list[list[float]]]:
+def trained_by_two(
+    settings: ClassificationSettings, folder: Path, told: Told = told_by_torchrun
+) -> tuple[dict[str, Any], list[list[float]]]:
     """The row and the losses of each process."""
 
     def work(rank: int) -> int:
@@ -108,7 +122,7 @@ def trained_by_two(settings: ClassificationSettings, folder: Path) -> tuple[dict
         (folder / f"losses{rank}.json").write_text(json.dumps(losses.seen))
         return 0
 
-    assert two(work) == [0, 0]
+    assert two(work, told) == [0, 0]
     row = json.loads((folder / "run" / "rows.jsonl").read_text())
     return row, [json.loads((folder / f"losses{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -177,21 +191,22 @@ def test_with_batchnorm_two_are_one_that_normalises_each_half(
         torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_srun_and_torchrun_start_the_same(quick: Make, tmp_path: Path) -> None:
+    settings = quick(epochs=1)
+    rows = []
+    for told in (told_by_torchrun, told_by_srun):
+        row, losses = trained_by_two(settings, tmp_path / told.__name__, told)
+        rows.append(({**row, "timing": None}, losses))
+    assert rows[0] == rows[1]
+    assert rows[0][0]["provenance"]["processes"] == 2
+
+
 @pytest.mark.usefixtures("with_dropout")
 def test_two_that_were_killed_come_to_the_same_bits(quick: Make, tmp_path: Path) -> None:
     settings = quick(checkpoint_every=2)
     row, _ = trained_by_two(settings, tmp_path)
 
-    class Die(RunProgress):
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            if trainer.global_step == 11:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def work(rank: int) -> int:
-        train(settings, tmp_path / "cut" / "run", Die())
-        return 0
-
-    assert two(work) == [-signal.SIGKILL] * 2
+    kill_two(settings, tmp_path / "cut" / "run", 11)
     assert sorted(path.name for path in (tmp_path / "cut" / "run" / "checkpoints").iterdir()) == [
         "epoch-0001-step-000008.ckpt", "epoch-0001-step-000010.ckpt",
     ]  # fmt: skip
@@ -200,6 +215,29 @@ def test_two_that_were_killed_come_to_the_same_bits(quick: Make, tmp_path: Path)
     assert [len(each) for each in losses] == [8, 8]
     mine, theirs = weights(tmp_path / "run"), weights(tmp_path / "cut" / "run")
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+def kill_two(settings: ClassificationSettings, out: Path, at: int) -> None:
+    class Die(RunProgress):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(rank: int) -> int:
+        train(settings, out, Die())
+        return 0
+
+    assert two(work) == [-signal.SIGKILL] * 2
+
+
+def test_one_goes_on_where_two_were_killed(quick: Make, tmp_path: Path, with_norms: Callable[[Norm], None]) -> None:
+    with_norms(lambda: nn.GroupNorm(2, 4))
+    settings = quick(checkpoint_every=2)
+    alone = train(settings, tmp_path / "alone")
+    kill_two(settings, tmp_path / "run", 11)
+    seen = Losses()
+    assert_close(train(settings, tmp_path / "run", seen).row, alone.row)
+    assert len(seen.seen) == 8
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -221,7 +259,7 @@ def test_one_that_dies_ends_the_other(quick: Make, tmp_path: Path, rank: int) ->
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (("--batch-size", "5"), r"batch_size 5 cannot be divided into 2 equal batches \(2 devices, accumulate 1\)"),
+        (("--batch-size", "5"), "batch_size 5 cannot be divided into 2 equal batches (2 devices, accumulate 1)"),
         (("--devices", "3"), "but 2 processes on each of 1 machines have been started"),
         (("--sync-batchnorm",), "sync_batchnorm is for GPUs"),
         (("--data", "nowhere"), "nowhere has no train/<class>/*"),
@@ -230,21 +268,44 @@ def test_one_that_dies_ends_the_other(quick: Make, tmp_path: Path, rank: int) ->
 def test_a_mistake_ends_both_before_there_is_a_folder(
     pictures: Path, tmp_path: Path, changes: tuple[str, ...], told: str
 ) -> None:
+    statuses, errors = commands(pictures, tmp_path, *changes)
+    assert statuses == [2, 2]
+    assert not (tmp_path / "run").exists()
+    for (line,) in errors:
+        assert told in line
+
+
+def commands(pictures: Path, folder: Path, *changes: str) -> tuple[list[int | None], list[list[str]]]:
+    """The command line in two processes: their statuses and what they wrote to stderr."""
     words = ["train", "classification", "--data", str(pictures), "--model", "resnet8", "--image-size", "12",
-             "--epochs", "1", "--batch-size", "4", "--accelerator", "cpu", "--out", str(tmp_path / "run"),
+             "--epochs", "2", "--batch-size", "4", "--accelerator", "cpu", "--out", str(folder / "run"),
              *changes]  # fmt: skip
 
     def work(rank: int) -> int:
-        descriptor = os.open(tmp_path / f"err{rank}", os.O_CREAT | os.O_WRONLY)
-        os.dup2(descriptor, 2)
-        sys.stderr = os.fdopen(descriptor, "w", buffering=1)
+        os.dup2(os.open(folder / f"err{rank}", os.O_CREAT | os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
         return main(words)
 
-    assert two(work) == [2, 2]
-    assert not (tmp_path / "run").exists()
-    for rank in (0, 1):
-        (line,) = (tmp_path / f"err{rank}").read_text().splitlines()
-        assert re.search(told.replace("<class>/*", "<class>/[*]"), line)
+    return two(work), [(folder / f"err{rank}").read_text().splitlines() for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_is_told_once(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    learnt = ClassificationExperiment.loss
+
+    def loss(self: ClassificationExperiment, batch: Any) -> Any:
+        if self.global_step == 3 and self.global_rank == rank:
+            raise DataError("3.png: it is broken")
+        return learnt(self, batch)
+
+    monkeypatch.setattr(ClassificationExperiment, "loss", loss)
+    statuses, errors = commands(pictures, tmp_path)
+    assert statuses == [2, 2]
+    assert errors[rank] == ["aconite: error: 3.png: it is broken"]
+    (line,) = errors[1 - rank]
+    assert line.startswith("aconite: error: another process of this training is gone (")
 
 
 COMMAND = ["-m", "aconite", "train", "classification", "--model", "resnet8", "--image-size", "12", "--epochs", "2",

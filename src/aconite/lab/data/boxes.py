@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import sub
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aconite.lab.data.image_files import Header, Probe, probe_all
 from aconite.lab.data.problems import Problem
@@ -21,11 +21,16 @@ _HELD_OUT = 5  # of a data set without an evaluation part every fifth image is f
 
 
 class Object(NamedTuple):
-    """One object; ``crowd`` marks what evaluation neither asks for nor counts against (VOC: difficult)."""
+    """One object; ``crowd`` marks what evaluation neither asks for nor counts against (VOC: difficult).
+
+    ``area`` is what the annotation says, in pixels (COCO: of the object's outline), by which objects count as small,
+    medium or large; None for the box's.
+    """
 
     name: str
     box: Box
     crowd: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Boxed(NamedTuple):
     boxes: list[Box]
     labels: list[int]
     crowds: list[bool]
+    areas: list[float]
 
 
 def check_boxes(
@@ -87,8 +93,8 @@ def check_boxes(
             if part == "train":
                 objects = [entry for entry in objects if not entry[2]]
             if objects or (not item.objects and (allow_empty or part != "train")):
-                boxes, numbers, crowds = ([entry[k] for entry in objects] for k in range(3))
-                usable.append(Boxed(item.image, header, boxes, numbers, crowds))  # type: ignore[arg-type]
+                columns: Any = ([entry[k] for entry in objects] for k in range(4))
+                usable.append(Boxed(item.image, header, *columns))
     return parts, problems
 
 
@@ -109,16 +115,17 @@ def _other_size(item: Annotated, header: Header) -> Problem:
 
 def _sound_objects(
     item: Annotated, size: tuple[int, int], labels: dict[str, int], problems: list[Problem]
-) -> list[tuple[Box, int, bool]]:
+) -> list[tuple[Box, int, bool, float]]:
     sound = []
-    for number, (name, box, crowd) in enumerate(item.objects, 1):
+    for number, (name, box, crowd, area) in enumerate(item.objects, 1):
         inside = _cut(box, size)
         if fault := _fault(name, box, inside, size, labels):
             kind, reason = fault
             problems.append(Problem(kind, item.source, f"{item.image.name}, object {number} ({name}): {reason}"))
             if kind != "box-outside" or not _has_area(inside):
                 continue
-        sound.append((inside, labels[name], crowd))
+        own = (inside[2] - inside[0]) * (inside[3] - inside[1])
+        sound.append((inside, labels[name], crowd, own if area is None else area))
     return sound
 
 

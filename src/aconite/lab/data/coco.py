@@ -148,7 +148,9 @@ def _objects(
             continue
         name = categories.get(category, f"category {category}")
         box = (left, top, left + width, top + height)
-        objects[image].append(Object(name, box, bool(entry.get("iscrowd", 0))))
+        area = entry.get("area")
+        told = float(area) if isinstance(area, int | float) and area > 0 else None
+        objects[image].append(Object(name, box, bool(entry.get("iscrowd", 0)), told))
     return objects
 
 

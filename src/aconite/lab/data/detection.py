@@ -27,9 +27,9 @@ class DetectionImages(ImagesOnDisk):
     """Pairs (image, target).
 
     The image is a ``tv_tensors.Image`` (3, H, W), uint8 before the transform. The target holds ``boxes``
-    (``tv_tensors.BoundingBoxes``, N×4, xyxy, float32), ``labels`` (N,) int64 from 1, ``area`` (N,), ``iscrowd`` (N,)
-    and ``image_id``, the image's index. ``iscrowd`` marks COCO's crowds and VOC's difficult objects, which only test
-    images have.
+    (``tv_tensors.BoundingBoxes``, N×4, xyxy, float32), ``labels`` (N,) int64 from 1, ``area`` (N,) as annotated or of
+    the box, in pixels of the file, ``iscrowd`` (N,) and ``image_id``, the image's index. ``iscrowd`` marks COCO's
+    crowds and VOC's difficult objects, which only test images have.
 
     Args:
         images: what `detection_data` found usable.
@@ -44,6 +44,7 @@ class DetectionImages(ImagesOnDisk):
         self._ends = torch.tensor([0, *(len(image.boxes) for image in images)]).cumsum(0)
         self._boxes = torch.tensor([box for image in images for box in image.boxes], dtype=torch.float32).view(-1, 4)
         self._labels = torch.tensor([label for image in images for label in image.labels], dtype=torch.int64)
+        self._areas = torch.tensor([area for image in images for area in image.areas], dtype=torch.float32)
         self._crowds = torch.tensor([crowd for image in images for crowd in image.crowds], dtype=torch.int64)
 
     def size(self, index: int) -> tuple[int, int]:
@@ -58,7 +59,7 @@ class DetectionImages(ImagesOnDisk):
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=self._sizes[index]),
             "labels": self._labels[own].clone(),
-            "area": (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+            "area": self._areas[own].clone(),
             "iscrowd": self._crowds[own].clone(),
             "image_id": index,
         }
@@ -147,4 +148,12 @@ def _collate(items: Sequence[tuple[Any, dict[str, Any]]]) -> tuple[list[Tensor],
 
 
 def _record(image: Boxed) -> tuple[Any, ...]:
-    return image.image.name, image.header.byte_count, image.header.size, image.boxes, image.labels, image.crowds
+    return (
+        image.image.name,
+        image.header.byte_count,
+        image.header.size,
+        image.boxes,
+        image.labels,
+        image.crowds,
+        image.areas,
+    )

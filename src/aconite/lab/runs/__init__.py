@@ -6,6 +6,7 @@
     experiment.py   what all trainings share, for Lightning; rates.py: optimiser and learning rate
     engine.py       Lightning's trainer; run.py: one run from start or checkpoint to its row; folder.py: its files
     progress.py     what a person sees of it
+    comparison.py   runs with each activation and seed, and what they say together; speed.py: images a second
 
 Needs the extra vision beside lab.
 """

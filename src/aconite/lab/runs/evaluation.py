@@ -64,7 +64,9 @@ def evaluate(
         tell(f"{settings.data} has changed since the run: its figures then are not those now")
     experiment = trained.kind.experiment(trained.network, settings, trained.classes)
     with quiet_lightning():
-        make_trainer(settings, Path(folder), []).validate(experiment, opened.evaluation(batch_size), verbose=False)
+        trainer = make_trainer(settings, Path(folder), [])
+        share = opened.evaluation(batch_size, trainer.global_rank, trainer.world_size)
+        trainer.validate(experiment, share, verbose=False)
     return experiment.measured_last
 
 

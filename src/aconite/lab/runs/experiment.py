@@ -57,6 +57,7 @@ class Experiment(pl.LightningModule, ABC):
         if parts:
             self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=images)
         self.log("train/loss", loss.detach(), batch_size=images)
+        self.log("train/rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def validation_step(self, batch: Any, number: int = 0) -> None:
@@ -109,6 +110,7 @@ class Experiment(pl.LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         loss, images = self.over_processes(self._losses.sums(self.device)).tolist()
         loss = loss / images if images else math.nan
+        self.log("train/epoch_loss", loss)
         self.history.append({"train_loss": loss, **self.measured_last, "seconds": self._seconds()})
         if not math.isfinite(loss):  # such a network does not come back
             self.trainer.should_stop = True
@@ -151,11 +153,13 @@ class _Mean:
 
     def add(self, loss: Tensor, images: int) -> None:
         self.images += images
-        self.sum = self.sum + loss.detach().double() * images
+        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's GPUs have not
+        self.sum = self.sum + loss.detach().to(exact) * images
 
     def here(self) -> float:
         return float(self.sum) / self.images if self.images else math.nan
 
     def sums(self, device: torch.device) -> Tensor:
-        """The sum and the number of images, in float64."""
-        return torch.as_tensor([float(self.sum), self.images], dtype=torch.float64, device=device)
+        """The sum and the number of images."""
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        return torch.as_tensor([float(self.sum), self.images], dtype=exact, device=device)

@@ -15,7 +15,7 @@ from aconite.kernels import native_library
 from aconite.lab.callbacks import LogActivations
 from aconite.lab.checkpoints import last_good_checkpoint
 from aconite.lab.locks import alone
-from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightning, readable_loading_errors
+from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightning, readable_errors
 from aconite.lab.rows import Row
 from aconite.lab.run_folder import claim
 from aconite.lab.runs.batches import Batches
@@ -83,7 +83,7 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
         parameters = sum(each.numel() for each in network.parameters())
         experiment, started = kind.experiment(network, settings, data.found.classes), time.perf_counter()
         resume = last_good_checkpoint(out / "checkpoints", display.note)
-        with honest_interrupts(watch), readable_loading_errors():
+        with honest_interrupts(watch), readable_errors():
             trainer.fit(experiment, batches, ckpt_path=resume, weights_only=True)
         row = _row(experiment, settings, data, trainer.world_size) | {"parameters": parameters, "timing": {
             "epoch_seconds": [epoch["seconds"] for epoch in experiment.history],

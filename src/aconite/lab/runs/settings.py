@@ -69,14 +69,14 @@ class RunSettings:
     nodes: int = option(1, "machines; torchrun and srun say it themselves", lowest=1)
     strategy: str = option("auto", "how devices share the work: auto, ddp, fsdp, …, as Lightning names it")
     precision: str = option(
-        "32-true", "as Lightning names it", choices=("32-true", "16-mixed", "bf16-mixed", "64-true")
+        "32-true", "of the arithmetic, as Lightning names it", choices=("32-true", "16-mixed", "bf16-mixed", "64-true")
     )
     sync_batchnorm: bool = option(False, "BatchNorm over the images of all devices (GPUs only)")
     channels_last: bool = option(False, "keep images and weights in channels_last memory format")
     fuse: bool = option(False, "fuse BatchNorm and activation (see `aconite.fuse`)")
     compile: bool = option(False, "torch.compile the network")
     workers: int = option(0, "processes on each device that read images", lowest=0)
-    loggers: tuple[str, ...] = option(("csv",), "what writes the curves of the training; none for nothing",
+    loggers: tuple[str, ...] = option(("csv",), "what writes the curves of the training; a list, or none",
                                       choices=("csv", "tensorboard"))  # fmt: skip
     log_activations: int | None = option(None, "steps between logs of p1, p2, β and dead units of the activations",
                                          lowest=1)  # fmt: skip

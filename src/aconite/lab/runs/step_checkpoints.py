@@ -22,6 +22,9 @@ class StepCheckpoints(EpochCheckpoints):
         super().__init__(folder)
         self.every = every
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # no random numbers: a run draws its own for each batch, on however many devices it goes on
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
