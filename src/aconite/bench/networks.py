@@ -98,8 +98,8 @@ def measure_networks(
     """One row for each activation in the network: milliseconds, and the ratio to the ReLU network of the same round
     and layout, as p20, p50, p80; and the bytes kept for backward.
 
-    A step is forward, cross-entropy, backward and an update by fused SGD with momentum; inference is in evaluation mode under
-    ``torch.inference_mode``. "fused" networks went through `aconite.surgery.fuse`.
+    A step is forward, cross-entropy, backward and an update by fused SGD with momentum; inference is in evaluation mode
+    under ``torch.inference_mode``. "fused" networks went through `aconite.surgery.fuse`.
 
     Args:
         name: as `aconite.models.create` knows it.
