@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aconite.lab.runs.rates import optimiser, rate_factor
 from aconite.lab.runs.settings import RunSettings
 
-__all__ = ["Experiment", "Figures"]
+__all__ = ["Experiment", "Figures", "exact"]
 
 Figures = dict[str, float]  # name of a metric → value
 
@@ -144,6 +144,11 @@ class Experiment(pl.LightningModule, ABC):
         self._losses = _Mean(*losses[rank])
 
 
+def exact(device: torch.device) -> torch.dtype:
+    """In which sums over a data set are kept: float64, which Apple's GPUs have not."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class _Mean:
     """Of the losses of an epoch's images; kept on the device, so that a step waits for nothing."""
 
@@ -153,13 +158,11 @@ class _Mean:
 
     def add(self, loss: Tensor, images: int) -> None:
         self.images += images
-        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's GPUs have not
-        self.sum = self.sum + loss.detach().to(exact) * images
+        self.sum = self.sum + loss.detach().to(exact(loss.device)) * images
 
     def here(self) -> float:
         return float(self.sum) / self.images if self.images else math.nan
 
     def sums(self, device: torch.device) -> Tensor:
         """The sum and the number of images."""
-        exact = torch.float32 if device.type == "mps" else torch.float64
-        return torch.as_tensor([float(self.sum), self.images], dtype=exact, device=device)
+        return torch.as_tensor([float(self.sum), self.images], dtype=exact(device), device=device)

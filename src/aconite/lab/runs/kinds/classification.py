@@ -17,7 +17,7 @@ from aconite.lab.data.class_images import (
 )
 from aconite.lab.data.transforms import classification_evaluation, classification_training
 from aconite.lab.networks import classifier
-from aconite.lab.runs.experiment import Experiment, Figures
+from aconite.lab.runs.experiment import Experiment, Figures, exact
 from aconite.lab.runs.kinds.drawing import captioned
 from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction
 from aconite.lab.runs.settings import ClassificationSettings
@@ -33,8 +33,7 @@ class ClassificationExperiment(Experiment):
 
     def __init__(self, network: nn.Module, settings: ClassificationSettings, classes: tuple[str, ...]) -> None:
         super().__init__(network, settings, classes)
-        self.register_buffer("sums", torch.zeros(4, dtype=torch.float64), persistent=False)
-        self.sums: Tensor  # images, loss, wrong, wrong among five
+        self._sums: Tensor | None = None  # images, loss, wrong, wrong among five
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
         images, labels = batch
@@ -47,11 +46,14 @@ class ClassificationExperiment(Experiment):
         best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
         loss = F.cross_entropy(scores, labels, reduction="sum")
         wrong = [len(labels) - best[:, :1].sum(), len(labels) - best.sum()]
-        self.sums += torch.stack([torch.as_tensor(part, device=loss.device) for part in (len(labels), loss, *wrong)])
+        parts = (torch.as_tensor(part, device=loss.device) for part in (len(labels), loss, *wrong))
+        sums = torch.stack([part.to(exact(loss.device)) for part in parts])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def measured(self) -> Figures:
-        images, loss, wrong, beyond_five = self.over_processes(self.sums).tolist()
-        self.sums.zero_()
+        own = torch.zeros(4, dtype=exact(self.device), device=self.device) if self._sums is None else self._sums
+        images, loss, wrong, beyond_five = self.over_processes(own).tolist()
+        self._sums = None
         figures = {"loss": loss / images, "error": 100 * wrong / images}
         return figures | ({"top5_error": 100 * beyond_five / images} if len(self.classes) > 5 else {})
 
