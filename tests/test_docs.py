@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aconite import cli, lab
+from aconite import cli
+from aconite.cli.main import _parser
+from aconite.cli.train import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")]
@@ -45,31 +47,46 @@ class ReachedTraining(Exception):
     """The command line was understood and its settings are valid."""
 
 
-@pytest.mark.parametrize(
-    "command",
-    sorted(
-        {
-            line.removeprefix("$ ")
-            for page in PAGES
-            for language in ("console", "sh")
-            for _, content in blocks(page, language)
-            for line in content.replace("\\\n", " ").splitlines()
-            if re.match(r"\$ aconite (demo|compare)\b", line)
-        }
-    ),
-)
-def test_command_lines_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reached(settings: object, out: object, progress: object = None) -> None:
+def commands() -> list[str]:
+    """The tool's command lines on all pages, what starts several of them left out."""
+    lines = {
+        line.removeprefix("$ ")
+        for page in PAGES
+        for language in ("console", "sh", "bash")
+        for _, content in blocks(page, language)
+        for line in content.replace("\\\n", " ").splitlines()
+        if line.startswith("$ ") or language == "bash"
+    }
+    found = (re.match(r"(?:(?:torchrun|srun) .*?)?aconite ((?:[a-z]+-?)+ .*|demo)$", line) for line in lines)
+    return sorted({" ".join(match[1].split()) for match in found if match})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_lines_are_understood(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def reached(*_: object, **__: object) -> None:
         raise ReachedTraining
 
-    monkeypatch.setattr(lab, "compare", reached)
-    monkeypatch.setattr(lab, "run_study", reached)
-    with pytest.raises(ReachedTraining):
-        cli.main(shlex.split(command, comments=True)[1:])
+    for job in ("lab.compare", "lab.compare_jobs", "lab.finish_cells", "lab.run_study", "lab.runs.compare_runs",
+                "lab.runs.train"):  # fmt: skip
+        monkeypatch.setattr(f"aconite.{job}", reached)
+    monkeypatch.chdir(tmp_path)
+    (mine,) = (content for _, content in blocks(ROOT / "docs" / "training.md", "toml") if "mine.toml" in content)
+    Path("mine.toml").write_text(mine)
+    words = shlex.split(command.replace("$SLURM_ARRAY_TASK_ID", "3"), comments=True)
+    if "--help" in words:
+        with pytest.raises(SystemExit, match=r"^0$"):
+            cli.main(words)
+    elif words[0] in ("demo", "compare", "train"):
+        with pytest.raises(ReachedTraining):
+            cli.main(words)
+    else:
+        assert callable(_parser().parse_args(words).run)
 
 
 def test_the_pages_have_examples_and_commands() -> None:
     """The two collections above are not empty by an accident of their patterns."""
     assert blocks(ROOT / "README.md", "python")
     assert blocks(ROOT / "docs" / "from-relu-to-acon.md", "python")
-    assert any("$ aconite compare" in content for _, content in blocks(ROOT / "docs" / "compare.md", "console"))
+    starts = ["demo", "compare --data", "compare --task", "compare --study", "table", "predict"]
+    for start in [*starts, *(f"train {task}" for task in TASKS)]:
+        assert any(command.startswith(start) for command in commands()), start

@@ -65,6 +65,16 @@ def test_quiet_runs_print_the_tables_alone(run: Run, pictures: str) -> None:
         assert part in out
 
 
+@pytest.mark.parametrize(("end", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)], ids=repr)
+def test_how_a_stop_ends(run: Run, monkeypatch: pytest.MonkeyPatch, end: BaseException, status: int) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise end
+
+    monkeypatch.setattr("aconite.lab.runs.compare_runs", stop)
+    told = "\nstopped; the same command goes on from the last finished epoch in here\n"
+    assert run(*RUNS, "--data", "pictures", "--out", "here") == (status, "", told)
+
+
 def test_what_a_cluster_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Cluster | None] = []
 

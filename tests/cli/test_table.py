@@ -78,7 +78,14 @@ def test_costs(run: Run) -> None:
         (("3", "--epochs", "2"), "--epochs says how to do what --train asks for: add --train"),
         (("3", "--cost-batch-size", "2"), "--cost-batch-size says how to do what --costs asks for: add --costs"),
         (("3", "--rows", "nowhere.jsonl"), "cannot read nowhere.jsonl: No such file or directory"),
-        (("detection", "--train"), "table detection cannot be trained by this command yet"),
+        (("detection", "--train"), "data is missing: name the folder of a data set with --data"),
+        (("detection", "--train", "--data", "x", "--steps", "1"), "x is neither Pascal VOC nor COCO"),
+        (("detection", "--train", "--data", "x", "--steps", "1", "--seeds", "0"), "seeds is 0"),
+        (("detection", "--train", "--data", "x", "--steps", "1", "--rows", "away"), "cannot read away: No such file"),
+        (("detection", "--train", "--device", "cpu"), "the runs' is --accelerator"),
+        (("detection", "--train", "--model", "resnet18"), "unknown option '--model'"),
+        (("detection", "--epochs", "2"), "--epochs says how to do what --train asks for: add --train"),
+        (("--train", "segmentation"), "write aconite table segmentation --train, with the name first"),
         (("activations", "--train", "--seeds", "0"), "seeds is 0"),
         (("activations", "--pixels", "64", "--figure", "bars.svg"), "table activations has no bars to draw"),
         (("activations", "--pixels", "8"), "images of 8 pixels are too small"),
@@ -119,6 +126,49 @@ def test_train_hands_the_options_on_and_reads_what_it_trained(run: Run, monkeypa
     assert status == 0
     assert asked == [(settings, Path("runs/table-activations/shufflenetv2_x0_5"))]
     assert "7.25 (1)" in out
+
+
+def test_train_hands_the_settings_of_whole_runs_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aconite.lab.runs import RunsSettings, resolve
+
+    asked: list[Any] = []
+
+    def compare_runs(settings: Any, out: Path, *, progress: Any, tell: Any) -> None:
+        asked.append((settings, out))
+        tell("under way")
+        row = {"kind": "cell", "task": "segmentation", "model": "resnet50", "activation": "swish", "seed": 0}
+        out.mkdir(parents=True)
+        (out / "rows.jsonl").write_text(json.dumps(row | {"miou": 0.3125, "settings": {"data": "roads"}}))
+
+    monkeypatch.setattr("aconite.lab.runs.compare_runs", compare_runs)
+    words = ("segmentation", "--train", "--data", "roads", "--recipe", "small", "--steps", "4", "--crop", "65,33")
+    status, out, err = run(*words, "--seeds", "2", "--accelerator", "cpu", "--pixels", "32")
+    given = {"data": "roads", "steps": 4, "crop": [65, 33], "accelerator": "cpu", "model": "resnet50"}
+    shared = resolve("segmentation", recipe="small", given=given | {"activation": "relu"})
+    settings = RunsSettings(shared=shared, activations=("relu", "swish", "meta-acon"), seeds=2)
+    assert (status, err) == (0, "under way\n")
+    assert asked == [(settings, Path("runs/table-segmentation/resnet50"))]
+    assert "31.25 (1)" in out
+    assert run(*words, "--out", "here", "--quiet")[2] == ""
+    assert asked[1][0].seeds == 3
+    assert asked[1][1] == Path("here/resnet50")
+
+
+def test_only_the_first_process_prints(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aconite.lab.runs.compare_runs", lambda *_, **__: None)
+    monkeypatch.setattr("aconite.lab.runs.is_first_process", lambda: False)
+    assert run("detection", "--train", "--data", "shapes", "--steps", "1", "--html", "page.html") == (0, "", "")
+    assert not Path("page.html").exists()
+
+
+def test_the_help_is_that_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, held, other in (("3", "--label-smoothing", "--anchor-sizes"), ("detection", "--anchor-sizes", "--crop")):
+        with pytest.raises(SystemExit):
+            main(["table", name, "--help"])
+        told = capsys.readouterr().out
+        assert held in told
+        assert other not in told
+        assert "runs/table-<name>" in " ".join(told.split())
 
 
 def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

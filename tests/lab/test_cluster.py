@@ -50,6 +50,10 @@ def test_cells_by_number_and_a_comparison_that_collects_them(
     assert jobs[2].finish()["seed"] == 1  # nothing is left to train
 
 
+def test_a_job_may_have_a_share_of_a_gpu_or_whole_ones() -> None:
+    assert [Cluster(address="local", gpus=gpus).gpus for gpus in (0, 0.5, 1, 2.0)] == [0, 0.5, 1, 2]
+
+
 def test_a_job_can_be_pickled_with_and_without_its_data(settings: CompareSettings, tmp_path: Path) -> None:
     jobs = compare_jobs(settings, tmp_path)
     for _ in range(2):
@@ -127,7 +131,9 @@ def test_nobody_at_the_address(settings: CompareSettings, tmp_path: Path) -> Non
             compare(settings, tmp_path, cluster=Cluster(address=address))
 
 
-@pytest.mark.parametrize(("given", "told"), [({"cpus": 0}, "0 cores"), ({"gpus": 1.5}, "1.5 GPUs")])
+@pytest.mark.parametrize(
+    ("given", "told"), [({"cpus": 0}, "0 cores"), ({"gpus": 1.5}, "1.5 GPUs"), ({"gpus": -1.0}, "-1.0 GPUs")]
+)
 def test_numbers_that_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         Cluster(address="local", **given)

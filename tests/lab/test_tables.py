@@ -261,8 +261,8 @@ def test_networks_with_se_have_a_run_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["detection", "segmentation"])
-def test_what_cannot_be_trained_yet_says_what_will_do(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"table {name} cannot be trained .* --rows"):
+def test_rows_that_are_whole_runs_are_trained_otherwise(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"aconite table {name} --train, .* or call train_table_runs"):
         table_runs(published_table(name))
 
 

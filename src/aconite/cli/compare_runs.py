@@ -38,7 +38,8 @@ def runs_parser(words: Sequence[str]) -> argparse.ArgumentParser | None:
     )
     option("--seeds", metavar="N", type=int, default=3, help="runs of each activation (default 3)")
     if task in TASKS:  # else the parser says what is wrong with it
-        add_settings(parser, task, without=("activation", "seed"))
+        out = "folder of the comparison (default runs/<data>-<model>-<task>)"
+        add_settings(parser, task, without=("activation", "seed"), out=out)
     add_several_options(parser)
     parser.set_defaults(run=_compare_runs)
     return parser

@@ -1,7 +1,7 @@
 """`aconite`: the commands, and how each ends.
 
 0 done, 1 problems found (check-data) or images not read (predict), 2 a mistake that the one line on stderr explains,
-130 Ctrl-C.
+130 Ctrl-C, 143 SIGTERM while training.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ class Several:
                 some([every[at] for at in _numbers(self.cells, len(every))])
             else:
                 whole()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as end:
             print(f"\nstopped; the same command goes on from the last finished epoch in {out}", file=sys.stderr)
-            return 130
+            return 130 if isinstance(end, KeyboardInterrupt) else int(end.code or 0)
         return 0
 
 

@@ -74,14 +74,19 @@ def add_predict(commands: Any) -> None:
     parser.set_defaults(run=_predict)
 
 
-def add_settings(parser: argparse.ArgumentParser, task: str, without: Collection[str] = ()) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser,
+    task: str,
+    without: Collection[str] = (),
+    out: str = "folder of the run (default runs/<data>-<model>-<activation>-seed<seed>)",
+) -> None:
     """Adds a run's settings to the parser, but not those that the command sets itself."""
     from aconite.lab.runs import KINDS, options_of, recipes
 
     option = parser.add_argument
     option("--recipe", metavar="NAME", help=f"named settings: {', '.join(recipes(task))}")
     option("--config", metavar="FILE", help="a TOML file of settings, such as a run's settings.toml")
-    option("--out", metavar="RUNDIR", help="folder of the run (default runs/<data>-<model>-<activation>-seed<seed>)")
+    option("--out", metavar="RUNDIR", help=out)
     option("--progress", metavar="KIND", help="auto (default), bar, plain or quiet")
     for one in options_of(KINDS[task].settings):
         if one.name in without:

@@ -54,6 +54,7 @@ from aconite.lab.tables import (
     table_json,
     table_page,
     train_table,
+    train_table_runs,
     write_bars,
 )
 from aconite.lab.tasks import EpochResult
@@ -109,6 +110,7 @@ __all__ = [
     "table_json",
     "table_page",
     "train_table",
+    "train_table_runs",
     "training_errors",
     "write_bars",
 ]

@@ -53,7 +53,7 @@ class Cluster:
             raise SettingsError(
                 f"a job on {self.cpus} cores: it needs a whole number of them, at least 1 (--cell-cpus)"
             )
-        if not (0 <= self.gpus < 1 or self.gpus.is_integer()):
+        if self.gpus < 0 or not (self.gpus < 1 or float(self.gpus).is_integer()):
             raise SettingsError(f"a job on {self.gpus} GPUs: give a share of one, or a whole number (--cell-gpus)")
 
     def finish(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Row]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aconite.errors import CheckpointError, SettingsError, UnknownNameError
+from aconite.errors import CheckpointError, DataError, SettingsError, UnknownNameError
 from aconite.lab import Cluster, find_rows, published_table
 from aconite.lab.runs import RunsSettings, compare_runs, finish_runs, resolve, run_jobs, runs_tables, train
 from aconite.lab.runs.comparison import METRICS
@@ -64,6 +64,14 @@ def test_the_whole_job(image_folder: Make, tmp_path: Path, monkeypatch: pytest.M
         compare_runs(tiny(Path(settings.shared.data), epochs=3), out)
 
 
+def test_a_wrong_folder_of_data_claims_no_folder(image_folder: Make, tmp_path: Path) -> None:
+    out, data = tmp_path / "out", image_folder("RGB")
+    with pytest.raises(DataError):
+        compare_runs(tiny(data.with_name("pictrues"), ("relu",), 1), out)
+    assert not out.exists()
+    compare_runs(tiny(data, ("relu",), 1, epochs=1), out)
+
+
 def test_runs_by_number(image_folder: Make, tmp_path: Path) -> None:
     settings = tiny(image_folder("RGB"), seeds=1, epochs=1)
     jobs = run_jobs(settings, tmp_path)
@@ -71,6 +79,21 @@ def test_runs_by_number(image_folder: Make, tmp_path: Path) -> None:
     assert (row["activation"], jobs[0].finished()) == ("acon-c", None)
     assert not (tmp_path / "rows.jsonl").exists()
     assert compare_runs(settings, tmp_path).rows[1] == row
+
+
+def test_each_activation_starts_from_its_own_weights(image_folder: Make, tmp_path: Path) -> None:
+    first = tiny(image_folder("RGB"), seeds=1)
+    for cell in first.cells:
+        train(first.of(cell), tmp_path / f"resnet-{cell.activation}")
+    pattern = str(tmp_path / "resnet-{activation}" / "weights.pt")
+    second = tiny(Path(first.shared.data), weights=pattern, lr=1e-9, epochs=1)
+    finish_runs(run_jobs(second, tmp_path / "out")[2:])
+    for cell in second.cells[2:]:
+        given, learnt = (
+            torch.load(folder / "weights.pt", weights_only=True)["stem.conv.weight"]
+            for folder in (tmp_path / f"resnet-{cell.activation}", tmp_path / "out" / "runs" / cell.name)
+        )
+        torch.testing.assert_close(learnt, given, rtol=0, atol=1e-6)
 
 
 def test_a_training_that_diverges_counts_as_guessing(image_folder: Make, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from aconite.errors import AconiteError, CheckpointError, DataError
-from aconite.lab.runs import ClassificationSettings, Run, RunProgress, train
+from aconite.lab.runs import ClassificationSettings, Run, RunProgress, evaluate, train
+from aconite.models import create, stem_for
 
 Make = Callable[..., ClassificationSettings]
 
@@ -145,6 +146,21 @@ def test_a_finished_run_is_not_trained_again(quick: Make, tmp_path: Path) -> Non
     again = Stop(1, fail)
     assert_same(train(quick(epochs=1), tmp_path, again), first)
     assert again.trained == []
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_it_goes_on_without_the_weights_from_which_it_started(quick: Make, tmp_path: Path, stage: str) -> None:
+    pretrained = tmp_path / "resnet.pt"
+    torch.save(create("resnet8", activation="relu", num_classes=2, stem=stem_for(12)).state_dict(), pretrained)
+    activation = {"before": "meta-acon", "after": "relu"}[stage]
+    settings = quick(activation=activation, weights=str(pretrained), weights_stage=stage, lr=0.01)
+    whole = train(settings, tmp_path / "whole", Stop(-1, fail))
+    cut(settings, tmp_path / "cut", 9)
+    pretrained.unlink()
+    assert_same(train(settings, tmp_path / "cut", Stop(-1, fail)), whole)
+    assert_same(train(settings, tmp_path / "whole", Stop(1, fail)), whole)
+    figures = evaluate(tmp_path / "whole", device="cpu")
+    assert figures["error"] == pytest.approx(whole.row["error"])
 
 
 def test_a_run_that_diverged_has_ended(quick: Make, tmp_path: Path) -> None:

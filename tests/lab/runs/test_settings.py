@@ -58,5 +58,11 @@ def test_recorded_is_what_decides_the_outcome() -> None:
     assert {one.name for one in options_of(SegmentationSettings)} - record.keys() == place
 
 
+def test_rows_tell_how_a_converted_network_starts() -> None:
+    for stage, init in (("before", "match"), ("after", "paper")):
+        settings = ClassificationSettings(data="a", epochs=1, weights="resnet.pt", weights_stage=stage)
+        assert settings.recorded("a", "")["init"] == init
+
+
 def test_what_a_network_counts_with_that_diverged() -> None:
     assert [record.guessing(4) for record in SETTINGS] == [75.0, 0.0, 0.0]

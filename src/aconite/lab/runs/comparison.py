@@ -23,6 +23,7 @@ from aconite.lab.rows import Row
 from aconite.lab.run_folder import claim
 from aconite.lab.runs.comparison_page import runs_page
 from aconite.lab.runs.folder import finished_row
+from aconite.lab.runs.kinds import kind_of
 from aconite.lab.runs.progress import RunProgress, is_first_process, shown
 from aconite.lab.runs.run import Run, train
 from aconite.lab.runs.settings import RunSettings
@@ -44,7 +45,8 @@ class RunsSettings:
     """Runs that differ in their activation and seed alone.
 
     Attributes:
-        shared: the settings; its own activation and seed do not count.
+        shared: the settings; its own activation and seed do not count, and ``{activation}`` in its weights stands for
+            each run's, as in "runs/resnet50-{activation}/weights.pt".
         activations: names or formulas; "none" is a foreign network's own. Differences are taken to "relu" or, where
             that is not among them, to the first.
         seeds: how many seeds, counted from 0, each activation is trained with.
@@ -84,7 +86,9 @@ class RunsSettings:
 
     def of(self, cell: Cell) -> RunSettings:
         """The settings of one run."""
-        return replace(self.shared, activation=None if cell.activation == "none" else cell.activation, seed=cell.seed)
+        weights = self.shared.weights and self.shared.weights.replace("{activation}", cell.activation)
+        activation = None if cell.activation == "none" else cell.activation
+        return replace(self.shared, activation=activation, seed=cell.seed, weights=weights)
 
     def recorded(self) -> Row:
         """What the comparison's folder holds. The images themselves stand in each run's record."""
@@ -123,6 +127,8 @@ class RunJob(Job):
 
     def finished(self) -> Row | None:
         if is_first_process():
+            if not (self.out / "run.json").exists():  # a mistake in the data shows before there is a folder
+                kind_of(self.comparison.shared.task).open_data(self.comparison.shared)
             claim(self.out, self.comparison.recorded())
         row = finished_row(self.path)
         return None if row is None else row | {"activation": self.cell.activation}

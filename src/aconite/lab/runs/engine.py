@@ -82,7 +82,7 @@ def _place(settings: RunSettings) -> tuple[int | str, int]:
     if devices not in ("auto", 1, each) or nodes not in (1, machines):
         raise SettingsError(
             f"devices {devices} and nodes {nodes}, but {each} processes on each of {machines} machines have been "
-            "started: leave --devices and --nodes away"
+            "started: leave --devices and --nodes away; more processes are srun's or torchrun's to start"
         )
     return each, machines
 

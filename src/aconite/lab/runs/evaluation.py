@@ -44,14 +44,18 @@ def evaluate(
     if batch_size < 1 or workers < 0:
         raise SettingsError(f"batch_size {batch_size} and workers {workers}: at least 1 and at least 0")
     trained = load_run(folder, checkpoint, device=device, tell=tell)
+    on_cpu = next(trained.network.parameters()).device.type == "cpu"
+    precision = trained.settings.precision
     settings = replace(
         trained.settings,
         data=str(trained.settings.data if data is None else data),
-        accelerator="cpu" if next(trained.network.parameters()).device.type == "cpu" else "gpu",
+        accelerator="cpu" if on_cpu else "gpu",
         devices="1",
         nodes=1,
         strategy="auto",
+        precision="32-true" if on_cpu and precision == "16-mixed" else precision,  # which is for GPUs alone
         loggers=(),
+        log_activations=None,
         workers=workers,
     )
     if data is None and not Path(settings.data).is_dir():

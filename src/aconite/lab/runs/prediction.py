@@ -67,7 +67,7 @@ def predict(
     records, unreadable = list[dict[str, Any]](), list[Problem]()
     for name, path in named.items():
         try:
-            image = read_image(path)
+            image = read_image(path, upright=trained.kind.upright)
         except MemoryError:
             raise
         except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them into

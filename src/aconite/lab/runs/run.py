@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,7 +69,7 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
     if settings.log_activations:
         callbacks.append(LogActivations(settings.log_activations))
     torch.manual_seed(settings.seed)
-    network = kind.network(settings, len(data.found.classes), display.note)
+    network = kind.network(_as_it_starts(settings, out), len(data.found.classes), display.note)
     with quiet_lightning(), ExitStack() as held:
         trainer = make_trainer(settings, out, callbacks, batches)
         if is_first_process():  # only now: a mistake shows before there is a folder
@@ -94,6 +94,12 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
             write_finished(out, row, display.note)
         trainer.strategy.barrier()
     return Run(settings, out, row)
+
+
+def _as_it_starts(settings: RunSettings, out: Path) -> RunSettings:
+    """Without the pretrained weights if there is a checkpoint, which has them all: their file may be gone by then."""
+    goes_on = settings.weights and last_good_checkpoint(out / "checkpoints", lambda told: None)
+    return replace(settings, weights=None) if goes_on else settings
 
 
 @contextmanager

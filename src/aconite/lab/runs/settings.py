@@ -43,7 +43,7 @@ class RunSettings:
     se: bool = option(False, "squeeze-and-excitation at the end of each block (our networks)")
     weights: str | None = option(None, "file of pretrained weights to start from")
     weights_stage: Literal["before", "after"] = option(
-        "after", "which network the weights fit: before or after it gets its activation"
+        "after", "which network the weights fit: before or after it gets its activation; before makes init match"
     )
     seed: int = option(0, "of weights, order and augmentation", lowest=0)
     epochs: int | None = option(None, "passes over the training images", lowest=1)
@@ -85,6 +85,8 @@ class RunSettings:
         given = {one.name: getattr(self, one.name) for one in options_of(type(self))}
         for name, value in checked(type(self), given, "").items():
             object.__setattr__(self, name, value)
+        if self.weights_stage == "before":
+            object.__setattr__(self, "init", "match")  # as `aconite.lab.networks` has it: rows tell what was done
         if not self.data:
             raise SettingsError("data is missing: name the folder of a data set with --data")
         if (self.epochs is None) == (self.steps is None):

@@ -89,7 +89,7 @@ class StudySettings:
 
 
 # The full form is 15 hours of one core for 5,000 images of 32×32, a night on two; the quick one 70 minutes of one core.
-# (a training step of 64 images, ReLU: resnet8 95 ms, resnet20 280, resnet56 780, shufflenetv2_x0_5 235).
+# (a training step of 64 images, ReLU: resnet8 114 ms, resnet20 263, resnet56 805, shufflenetv2_x0_5 235).
 _RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56")
 _ACTIVATIONS = ("relu", "silu", "swish", "se-relu", "acon-c", "meta-acon")
 STUDIES: dict[str, dict[bool, dict[str, Any]]] = {

@@ -9,7 +9,7 @@ from aconite.lab.tables.printed import PublishedRow, PublishedTable
 from aconite.lab.tables.published import published_table, published_tables
 from aconite.lab.tables.rendering import print_measured
 from aconite.lab.tables.results import find_rows
-from aconite.lab.tables.training import train_table
+from aconite.lab.tables.training import train_table, train_table_runs
 
 __all__ = [
     "CostSettings",
@@ -28,5 +28,6 @@ __all__ = [
     "table_json",
     "table_page",
     "train_table",
+    "train_table_runs",
     "write_bars",
 ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aconite.errors import MissingExtraError
-from aconite.lab.runs import DetectionSettings, RunProgress, kind_of, train
+from aconite.lab.runs import DetectionSettings, RunProgress, kind_of, resolve, train
 from aconite.lab.runs.kinds.average_precision import AveragePrecision
 from aconite.lab.runs.kinds.detection import Boxes, DetectionExperiment
 from aconite.nn import AconC
@@ -240,6 +241,22 @@ def test_images_without_objects_can_be_learnt(detection: Make) -> None:
     loss, parts, _ = experiment.loss(([torch.rand(3, 64, 64)] * 2, [target([], []), target([], [])]))
     assert loss.isfinite()
     assert parts["bbox_regression"] == 0
+
+
+def test_the_papers_recipe_takes_coco_as_it_is(boxes_folder: Path, tmp_path: Path) -> None:
+    """Which has images without objects, and boxes without height."""
+    data = tmp_path / "coco"
+    shutil.copytree(boxes_folder, data)
+    for part, seed in (("train", 0), ("val", 8)):
+        file = data / "annotations" / f"instances_{part}2017.json"
+        content = json.loads(file.read_text())
+        content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != seed]
+        content["annotations"][0]["bbox"] = [5.0, 20.0, 1.03, 0.0]
+        file.write_text(json.dumps(content))
+    settings = resolve("detection", recipe="paper-retinanet", given={"data": str(data), "workers": 0})
+    found = kind_of("detection").open_data(settings).found
+    assert (len(found.train), len(found.test)) == (7, 3)
+    assert sorted(problem.kind for problem in found.problems) == ["degenerate-box"] * 2 + ["empty-annotation"] * 2
 
 
 class _Stops(RunProgress):

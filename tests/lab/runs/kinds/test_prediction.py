@@ -130,6 +130,39 @@ def test_evaluation_looks_whether_the_runs_data_are_the_same(masks_run: Run, tmp
     assert "has changed since the run" in told[0]
 
 
+@pytest.mark.parametrize("values", ["imagenet", "bgr255"])
+def test_labels_are_of_the_images_as_evaluation_sees_them(
+    quick: Callable[..., Any], pictures: Path, tmp_path: Path, values: str
+) -> None:
+    data = tmp_path / "my pictures"
+    shutil.copytree(pictures, data)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: to be turned by a quarter
+    with Image.open(data / "test" / "bright" / "0.png") as image:
+        image.save(data / "test" / "bright" / "0.png", exif=turned)
+    run = train(quick(data=str(data), epochs=1, lr=0.01, values=values), tmp_path / "run")
+    predict(run.folder, [data / "test"], tmp_path / "out", **SILENT)
+    trained = load_run(run.folder, **SILENT)
+    images = kind_of("classification").open_data(trained.settings).found.test
+    said = {Path(line["image"]): line for line in lines(tmp_path / "out")}
+    assert said.keys() == set(images.paths)
+    for path, (image, _) in zip(images.paths, images, strict=True):
+        with torch.inference_mode():
+            probabilities = trained.network(image[None].as_subclass(torch.Tensor)).softmax(1)[0]
+        scores = {each["label"]: each["score"] for each in said[path]["classes"]}
+        assert [scores[name] for name in trained.classes] == pytest.approx(probabilities.tolist(), abs=2e-6)
+        assert said[path]["label"] == trained.classes[probabilities.argmax()]
+
+
+def test_a_run_with_what_an_evaluation_here_has_not(quick: Callable[..., Any], tmp_path: Path) -> None:
+    """Half precision of a GPU, and logs."""
+    run = train(quick(epochs=1, lr=0.01, log_activations=2, loggers=("csv",)), tmp_path)
+    text = (tmp_path / "settings.toml").read_text()
+    (tmp_path / "settings.toml").write_text(text.replace('"32-true"', '"16-mixed"'))
+    assert load_run(tmp_path, **SILENT).settings.precision == "16-mixed"
+    assert evaluate(tmp_path, **SILENT) == {name: pytest.approx(run.row[name]) for name in ("loss", "error")}
+
+
 def test_boxes_of_a_folder(boxes_run: Run, boxes_folder: Path, tmp_path: Path) -> None:
     made = predict(boxes_run.folder, [boxes_folder / "val2017"], tmp_path, threshold=0.0, **SILENT)
     assert (made.images, made.unreadable) == (3, ())

@@ -15,7 +15,7 @@ from aconite.lab.data.class_images import (
     classification_data,
     classification_evaluation_batches,
 )
-from aconite.lab.data.transforms import classification_evaluation, classification_training
+from aconite.lab.data.transforms import classification_evaluation, classification_training, tv_tensors
 from aconite.lab.networks import classifier
 from aconite.lab.runs.experiment import Experiment, Figures, exact
 from aconite.lab.runs.kinds.drawing import captioned
@@ -116,11 +116,11 @@ def _network(settings: ClassificationSettings, classes: int, tell: Callable[[str
 
 
 def _predict(network: nn.Module, settings: ClassificationSettings, classes: tuple[str, ...], image: Tensor) -> Scores:
-    seen, _ = _evaluation(settings)(image, 0)
+    seen, _ = _evaluation(settings)(tv_tensors.Image(image), 0)
     device = next(network.parameters()).device
     probabilities = network(seen[None].to(device)).float().softmax(1)[0]
     best = probabilities.topk(min(5, len(classes)))
     return Scores(tuple(classes[index] for index in best.indices.tolist()), tuple(best.values.tolist()))
 
 
-CLASSIFICATION = Kind(ClassificationSettings, _open_data, _network, ClassificationExperiment, _predict)
+CLASSIFICATION = Kind(ClassificationSettings, _open_data, _network, ClassificationExperiment, _predict, upright=True)

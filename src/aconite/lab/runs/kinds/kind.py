@@ -76,6 +76,7 @@ class Kind:
         network: settings, number of classes, what to tell the user → the untrained network.
         experiment: its training.
         predict: network, settings, classes, an image (3, H, W) of uint8 → what the network says about it.
+        upright: whether its data's images are turned as EXIF tells; where boxes or masks count, they lie as stored.
     """
 
     settings: type[RunSettings]
@@ -83,3 +84,4 @@ class Kind:
     network: Callable[[Any, int, Callable[[str], None]], nn.Module]
     experiment: type[Experiment]
     predict: Callable[[nn.Module, Any, tuple[str, ...], Tensor], Prediction]
+    upright: bool = False
