@@ -16,7 +16,7 @@ __all__ = ["AconCCall"]
 
 
 class AconCCall:
-    """ACON-C with one p1, p2 and beta per channel, on inputs that lie as `x` does."""
+    """ACON-C with one p1, p2 and beta per channel, on inputs that lie as ``x`` does."""
 
     def __init__(self, x: Tensor, slopes: Sequence[Tensor], channel_dim: int, gate: str) -> None:
         dense, self._plan = planned(x, slopes, channel_dim, gate)

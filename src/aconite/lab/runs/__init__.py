@@ -5,8 +5,8 @@
     kinds/          a task: its data, network, training and predictions
     experiment.py   what all trainings share, for Lightning; rates.py: optimiser and learning rate
     batches.py      each process's share of the data, and how long a run is
-    engine.py       Lightning's trainer; run.py: one run from start or checkpoint to its row; folder.py: its files;
-                    step_checkpoints.py: checkpoints within an epoch
+    engine.py       Lightning's trainer; run.py: one run from start or checkpoint to its row; folder.py: its files
+    step_checkpoints.py   checkpoints within an epoch
     progress.py     what a person sees of it
     finished.py     a finished run's network; evaluation.py, prediction.py: what is done with it
     comparison.py   runs with each activation and seed, and what they say together; speed.py: images a second

@@ -140,7 +140,7 @@ class BarProgress(RunProgress):
 
 
 def run_progress(kind: str = "auto") -> RunProgress:
-    """The display of a name of `PROGRESS`; "auto" is a bar on a terminal and plain lines elsewhere."""
+    """The display of a name of ``PROGRESS``; "auto" is a bar on a terminal and plain lines elsewhere."""
     if kind not in PROGRESS:
         raise SettingsError(f"progress is {kind!r}: choose one of {', '.join(PROGRESS)}")
     if kind == "auto":

@@ -21,7 +21,7 @@ class OpenData:
     """A data set that has been looked at, and the batches made of it.
 
     Attributes:
-        found: the data set of `aconite.lab.data` for the task: name, classes, train, test, problems, content.
+        found: the data set of ``aconite.lab.data`` for the task: name, classes, train, test, problems, content.
         batches: what makes a process's batches of an epoch.
         evaluation_batches: what makes a process's share of the test images.
         settings: of the run.
