@@ -17,7 +17,8 @@ nitpicky = True  # a reference that leads nowhere is a warning, and a warning fa
 nitpick_ignore_regex = [
     ("py:.*|any", r"(torch|collections|typing|os|pathlib|matplotlib|lightning|rich)\..*"),
     ("py:.*", r"Tensor|optional"),
-    ("py:class", r"(aconite\..*\.)?(Row|_?Model|Plan|Findings|_Job|Cell|Source|Path|nn\.Module|Experiment|Prediction|Problem|Standing|Metric)"),
+    ("py:class", r"(aconite\..*\.)?(Row|_?Model|Plan|Findings)"),
+    ("py:class", r"(aconite\..*\.)?(_Job|Cell|Source|Path|nn\.Module|Experiment|Prediction|Problem|Standing|Metric)"),
     ("any", r"[a-z0-9_ ]+"),  # a parameter or a command in single backticks
 ]
 
