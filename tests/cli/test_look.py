@@ -73,7 +73,7 @@ def test_inspect_writes_its_report(run: Run) -> None:
         "inspect", "run", "pictures", "--cell", "acon-c-seed0", "--out", "found", "--batch-size", "3"
     )
     assert (status, err) == (0, "")
-    for word in ("8 images of pictures, test", "dead %", "activated %", "stem.act", "report: found/report.html"):
+    for word in ("8 images of pictures, test", "dead", "activated", "stem.act", "report: found/report.html"):
         assert word in out
     assert "What was learnt" in Path("found/report.html").read_text("utf-8")
     assert json.loads(Path("found/layers.json").read_text("utf-8"))["images"] == 8
