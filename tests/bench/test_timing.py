@@ -2,6 +2,7 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,23 @@ def test_freed_memory_is_kept_where_the_allocator_knows_how():
     script = "from aconite.bench import keep_freed_memory; import sys; sys.exit(not keep_freed_memory())"
     expected = 0 if platform.libc_ver()[0] == "glibc" else 1
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == expected
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not Path("/proc/self/statm").exists(), reason="glibc's way")
+def test_kept_memory_can_be_given_back():
+    script = """
+import os, torch
+from aconite.bench import give_back_freed_memory, keep_freed_memory
+held = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+keep_freed_memory()
+block = torch.ones(50_000_000)
+below = torch.ones(100)  # so that the block is not at the heap's end
+del block
+kept = held()
+give_back_freed_memory()
+assert held() < kept - 150e6, (kept, held())
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_ratios_compare_within_a_round():

@@ -10,6 +10,7 @@ from aconite.bench.networks import measure_networks as measure_networks
 from aconite.bench.norms import NORM_SHAPES as NORM_SHAPES
 from aconite.bench.norms import measure_norms as measure_norms
 from aconite.bench.timing import Quantiles as Quantiles
+from aconite.bench.timing import give_back_freed_memory as give_back_freed_memory
 from aconite.bench.timing import keep_freed_memory as keep_freed_memory
 from aconite.bench.timing import quantiles as quantiles
 from aconite.bench.timing import ratios as ratios

@@ -59,8 +59,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--seconds {seconds}: expected a positive number")
     bench.keep_freed_memory()
     subject, ratio, peer = _SUBJECTS[arguments.subject]
-    rows: Rows = []
-    shown: list[str] = []
+    origin = {"provenance": provenance() | {"native": native_library().isa}}
+    lines, shown = "", list[str]()
     for found in subject(arguments):
         names = [row["contender"] for row in found]
         if names != shown:
@@ -72,11 +72,11 @@ def _bench(arguments: argparse.Namespace) -> int:
         shape = "x".join(map(str, first["shape"]))
         line = f"{shape:18}{first['dtype']:10}{first['layout']:15}{first['passes']:10}{ms:13.3f}"
         print(line + "".join(f"{row[ratio][1]:{_width(row['contender'])}.2f}" for row in found), flush=True)
-        rows += found
+        lines += "".join(json.dumps(row | origin) + "\n" for row in found)
+        if arguments.out:  # anew each time, so that what was measured stays if the run is cut off
+            write_whole(Path(arguments.out), lines.encode())
+        bench.give_back_freed_memory()
     if arguments.out:
-        origin = {"provenance": provenance() | {"native": native_library().isa}}
-        lines = "".join(json.dumps(row | origin) + "\n" for row in rows)
-        write_whole(Path(arguments.out), lines.encode())
         print(f"\nrows: {arguments.out}")
     return 0
 
