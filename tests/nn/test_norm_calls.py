@@ -55,6 +55,8 @@ def test_it_is_bound_once_a_shape_and_mode(kind, monkeypatch):
     assert len(made) == 1
     layer(images((6, 8, 3, 3)))
     assert len(made) == 2
+    layer(images())
+    assert len(made) == 2  # several shapes in turn, as in a detector's head
     layer.eval()(images((6, 8, 3, 3)))
     assert len(made) == 3
 

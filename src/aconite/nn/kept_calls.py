@@ -20,7 +20,8 @@ from aconite.ops import runs_directly
 
 __all__ = ["BoundCall", "Keeper", "again", "keep"]
 
-_SLOT = "_aconite_call"
+_SLOT = "_aconite_calls"
+_KEPT = 8  # a detector calls a head once for each of five levels
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS: tuple[dict[int, Any], ...] = (
     torch_module._global_forward_hooks,
@@ -57,9 +58,6 @@ class BoundCall(NamedTuple):
 
 class _Kept(NamedTuple):
     partner: nn.Module | None
-    shape: torch.Size
-    strides: tuple[int, ...]
-    dtype: torch.dtype
     hooks: tuple[dict[int, Any], ...]
     """Those of the modules that run inside the call, and the global ones: all empty."""
     values: tuple[ValuesView[Any], ...]
@@ -73,9 +71,12 @@ class _Kept(NamedTuple):
 
 
 class _Slot:
-    """Where a module keeps its call. A copy or pickle of the module holds an empty dict in its place: no addresses."""
+    """Where a module keeps its calls, by shape, strides and dtype of the input. A copy or pickle of the module holds an
+    empty dict in its place: no addresses.
+    """
 
-    kept: _Kept | None = None
+    def __init__(self) -> None:
+        self.calls: dict[tuple[torch.Size, tuple[int, ...], torch.dtype], _Kept] = {}
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
         return dict, ()
@@ -89,14 +90,12 @@ def again(module: nn.Module, x: Tensor, partner: nn.Module | None = None) -> Ten
         return None
     attributes = module.__dict__
     slot = attributes.get(_SLOT)
-    kept = slot.kept if type(slot) is _Slot else None
+    if type(slot) is not _Slot or not runs_directly(x):
+        return None
+    kept = slot.calls.get((x.shape, x.stride(), x.dtype))
     if (
         kept is None
         or kept.partner is not partner
-        or not runs_directly(x)
-        or x.dtype is not kept.dtype
-        or x.shape != kept.shape
-        or x.stride() != kept.strides
         or any(kept.hooks)
         or [*map(id, chain(attributes.values(), *kept.values))] != kept.ids
         or [*map(_place, kept.tensors)] != kept.places
@@ -139,6 +138,7 @@ def keep(keeper: Keeper, inside: Iterable[nn.Module], x: Tensor, bound: BoundCal
     held = [value for value in held if type(value) is not _Slot]  # another circle
     tensors = [value for value in held if isinstance(value, Tensor)]
     places = [*map(_place, tensors)]
-    attributes[_SLOT].kept = _Kept(
-        partner, x.shape, x.stride(), x.dtype, hooks, values, ids, held, tensors, places, bound
-    )
+    calls = attributes[_SLOT].calls
+    if len(calls) >= _KEPT or any(kept.ids != ids for kept in calls.values()):
+        calls.clear()  # those of another state would keep its parameters alive
+    calls[x.shape, x.stride(), x.dtype] = _Kept(partner, hooks, values, ids, held, tensors, places, bound)
