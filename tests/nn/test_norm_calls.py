@@ -1,13 +1,17 @@
 """A fused norm's call is kept between forwards; nothing that changes meanwhile may be missed."""
 
 import copy
+import gc
+import pickle
+import weakref
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from aconite.kernels import native_library
 from aconite.kernels.norm import NormCall
-from aconite.nn import AconC, BatchNormAconC2d, BatchNormMetaAconC2d
+from aconite.nn import AconC, BatchNormAconC2d, BatchNormMetaAconC2d, MetaAconC, norm_activation
 
 pytestmark = pytest.mark.skipif(native_library().reason is not None, reason="the kept calls are the kernel's")
 LAYERS = [BatchNormAconC2d, BatchNormMetaAconC2d]
@@ -137,3 +141,87 @@ def test_saved_tensors_may_come_back_elsewhere(layer, moved):
             p.copy_(value)
     for got, wanted in zip(found, gradients, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_another_activation_behind_the_same_norm_is_seen():
+    norm, x = torch.nn.BatchNorm2d(8), images()
+    for activation in (torch.nn.ReLU(), torch.nn.SiLU(), None, AconC(8), torch.nn.ReLU()):
+        expected = copy.deepcopy(norm)(x)
+        expected = expected if activation is None else activation(expected)
+        torch.testing.assert_close(norm_activation(x, norm, activation), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("hooked", ["norm", "activation", "generator", "every module"])
+def test_a_hook_that_comes_later_is_called(hooked):
+    norm, activation, x = torch.nn.BatchNorm2d(8), MetaAconC(8), images()
+    norm_activation(x, norm, activation)
+    called = []
+
+    def hook(*_):
+        called.append(hooked)
+
+    if hooked == "every module":
+        handle = torch.nn.modules.module.register_module_forward_hook(hook)
+    else:
+        module = {"norm": norm, "activation": activation, "generator": activation.fc1}[hooked]
+        handle = module.register_forward_hook(hook)
+    norm_activation(x, norm, activation)
+    handle.remove()
+    assert called
+
+
+@pytest.mark.parametrize("layer", [AconC(8), *(kind(8) for kind in LAYERS)], ids=lambda layer: type(layer).__name__)
+def test_a_transform_after_a_kept_call(layer):
+    x, layer = images(), layer.eval()
+    layer(x)
+    by_hand = torch.autograd.grad(layer(leaf := x.clone().requires_grad_()).sum(), leaf)[0]
+    torch.testing.assert_close(torch.func.grad(lambda t: layer(t).sum())(x), by_hand)
+    _, tangent = torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(tangent.sum(), by_hand.sum(), rtol=1e-4, atol=1e-4)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        assert torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent is not None
+
+
+def test_a_mode_that_watches_sees_the_generator():
+    layer, x = BatchNormMetaAconC2d(32).eval(), images((4, 32, 5, 5))
+    layer(x)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    assert counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("kind", [AconC, *LAYERS])
+def test_a_copy_holds_no_call_and_an_old_parameter_is_let_go(kind):
+    layer, x = kind(8), images()
+    layer(x)
+    layer(images((6, 8, 3, 3)))
+    assert not any(value for name, value in vars(copy.deepcopy(layer)).items() if "call" in name)
+    assert not any(value for name, value in vars(pickle.loads(pickle.dumps(layer))).items() if "call" in name)
+    old = weakref.ref(layer.p1)
+    layer.p1 = torch.nn.Parameter(torch.ones(8))
+    layer(x)
+    gc.collect()
+    assert old() is None
+
+
+@pytest.mark.parametrize("kind", [AconC, *LAYERS])
+def test_a_gradient_that_lies_otherwise(kind):
+    layer, x = kind(8), images()
+    layer(x)
+    leaf, grad = x.clone().requires_grad_(), torch.randn(6, 16, 5, 5)[:, ::2]
+    expected = torch.autograd.grad(copy.deepcopy(layer)(leaf), leaf, grad.contiguous())[0]
+    torch.testing.assert_close(torch.autograd.grad(layer(leaf), leaf, grad)[0], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_statistics_move_with_every_call(kind, grad):
+    layer, truth = kind(8), torch.nn.BatchNorm2d(8)
+    with torch.set_grad_enabled(grad):
+        for _ in range(3):
+            layer(images())
+            truth(images())
+    assert layer.num_batches_tracked == 3
+    torch.testing.assert_close(layer.running_mean, truth.running_mean)
+    torch.testing.assert_close(layer.running_var, truth.running_var)
