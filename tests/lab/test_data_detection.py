@@ -330,6 +330,7 @@ def test_a_file_that_breaks_during_the_run(voc: Path) -> None:
     with pytest.warns(UserWarning, match=r"skipped .*a1\.jpg: .*truncated"):
         assert skip.train[1][1]["image_id"] == 2
     assert [path.name for path in skip.train.found] == ["a1.jpg"]
+    assert skip.train.met.nonzero().tolist() == [[1]]
     with pytest.raises(DataError, match=r"a1\.jpg.*problems skip"):
         stop.train[1]
     for path in (voc / "JPEGImages").glob("a*.jpg"):

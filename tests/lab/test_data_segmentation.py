@@ -130,10 +130,11 @@ def test_faults(folder: Path, fault: str) -> None:
         segmentation_data(folder, crop=8, full=True)
     data = segmentation_data(folder, crop=8, problems="skip", full=True)
     assert ([problem.kind for problem in data.problems], len(data.train)) == ([kind], left)
-    with warnings.catch_warnings(action="ignore"):  # values beyond the classes are met again
+    with warnings.catch_warnings(action="error"):  # what has been told is not told again
         for images, masks in segmentation_evaluation_batches(data.train, 4):
             assert len(images) == len(masks)
             assert ((masks < 3) | (masks == IGNORED)).all()
+    assert data.train.met.sum() == 0
 
 
 def test_faults_of_cityscapes(cityscapes: Path) -> None:
@@ -153,6 +154,7 @@ def test_values_that_only_the_run_meets(folder: Path) -> None:
     with pytest.warns(UserWarning, match=r"skipped .*masks/0\.png"):
         image, mask = skip.test.read(0)
     assert torch.equal(mask == IGNORED, image[0] == 100)
+    assert skip.test.met.nonzero().tolist() == [[0]]
     with pytest.raises(DataError, match=r"masks/0\.png.*beyond"):
         stop.test[0]
 

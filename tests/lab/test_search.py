@@ -220,23 +220,41 @@ def test_pruning(pictures: str, tmp_path: Path) -> None:
     assert sum(states.values()) == 12
 
 
-def test_an_interrupted_trial_is_tried_again(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, calls = candidates_room.train_child, 0
+def interrupted_at_the_third(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained; the third training is broken off."""
+    train, seen = candidates_room.train_child, list[str]()
 
-    def interrupted(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+    def interrupted(activation: str, *rest: Any) -> Any:
+        seen.append(activation)
+        if len(seen) == 3:
             raise KeyboardInterrupt
-        return train(*arguments)
+        return train(activation, *rest)
 
     monkeypatch.setattr(candidates_room, "train_child", interrupted)
+    return seen
+
+
+def test_an_interrupted_trial_is_tried_again(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_at_the_third(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         search(quick(pictures), tmp_path / "a")
     search(quick(pictures), tmp_path / "a")
     search(quick(pictures), tmp_path / "b")
     tried = [[(row["expression"], row["error"]) for row in rows(tmp_path / out, "candidate")] for out in "ab"]
     assert tried[0] == tried[1]
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "tpe"])
+def test_an_interrupted_trial_is_the_next_whatever_the_strategy_would_choose(
+    strategy: str, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = interrupted_at_the_third(monkeypatch)
+    settings = quick(pictures, strategy=strategy, population=2, sample=1)
+    with pytest.raises(KeyboardInterrupt):
+        search(settings, tmp_path)
+    search(settings, tmp_path)
+    assert seen[3] == seen[2]
+    assert [row["expression"] for row in rows(tmp_path, "candidate")] == seen[:2] + seen[3:]
 
 
 @pytest.mark.parametrize("room", [candidates_room, finalists_room])

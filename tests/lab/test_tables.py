@@ -96,10 +96,13 @@ def test_columns_hold_published_beside_measured(costed: MeasuredTable) -> None:
 
 
 def test_an_empty_cell_where_nobody_trained() -> None:
-    (heads, rows, note), _ = columns_of(measure_table(small(), image_size=32)).values()
-    assert heads[3:] == ["error %, here", "gain over ReLU, here"]
-    assert all(row[3:] == [None, None] for row in rows)
-    assert "--train" in note
+    of_others = [row_of("gelu", 0, 5.0)]
+    for given in ([], of_others):
+        (heads, rows, note), _ = columns_of(measure_table(small(), image_size=32, rows=given)).values()
+        assert heads[3:] == ["error %, here", "gain over ReLU, here"]
+        assert all(row[3:] == [None, None] for row in rows)
+        assert "no training of these rows was found" in note
+        assert "--train" in note
 
 
 def test_many_metrics_have_a_line_each() -> None:

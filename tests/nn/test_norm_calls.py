@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aconite.kernels import native_library
 from aconite.kernels.norm import NormCall
@@ -184,11 +184,18 @@ def test_a_transform_after_a_kept_call(layer):
 
 
 def test_a_mode_that_watches_sees_the_generator():
+    seen = []
+
+    class Watches(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
     layer, x = BatchNormMetaAconC2d(32).eval(), images((4, 32, 5, 5))
     layer(x)
-    with FlopCounterMode(display=False) as counter:
+    with Watches():
         layer(x)
-    assert counter.get_total_flops() > 0
+    assert any("convolution" in name or "mm" in name for name in seen)
 
 
 @pytest.mark.parametrize("kind", [AconC, *LAYERS])

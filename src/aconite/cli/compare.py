@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aconite.cli.compare_runs import runs_parser
 from aconite.cli.names import names
-from aconite.cli.several import Several, add_several_options
+from aconite.cli.several import Several, add_several_options, train_cells
 from aconite.cli.study import add_study_options, compare_study
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from aconite.lab import CellJob, CompareSettings
+    from aconite.lab import CompareSettings
 
 __all__ = ["add_compare", "add_demo"]
 
@@ -79,7 +78,7 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from aconite.lab import CompareSettings, compare, compare_jobs, finish_cells, print_table, progress_for
+    from aconite.lab import CompareSettings, compare, compare_jobs, print_table, progress_for
 
     given = vars(arguments).copy()
     out, quiet = given.pop("out", None), given.pop("quiet")
@@ -90,19 +89,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     settings = CompareSettings(**given)
     folder = out or _default_folder(settings)
 
-    def whole() -> None:
+    def whole() -> Path:
         comparison = compare(settings, folder, progress_for(quiet), cluster=several.cluster)
         print_table(settings, comparison.lines)
-        print(f"\nreport: {comparison.report}\nrows:   {comparison.report.with_name('rows.jsonl')}")
+        return comparison.report
 
-    def some(jobs: Sequence[CellJob]) -> None:
-        with progress_for(quiet) as display:
-            finish_cells(jobs, display)
-
-    return several.run(folder, lambda: compare_jobs(settings, folder), some, whole)
+    return several.run(folder, lambda: compare_jobs(settings, folder), lambda jobs: train_cells(jobs, quiet), whole)
 
 
 def _default_folder(settings: CompareSettings) -> str:
-    from pathlib import Path
-
     return f"runs/{Path(settings.data).resolve().name}-{settings.model}{'-se' if settings.se else ''}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aconite.cli.names import names
 from aconite.cli.parser import Parser
 from aconite.cli.several import Several, add_several_options
-from aconite.cli.train import TASKS, add_settings, settings_of
+from aconite.cli.train import TASKS, add_settings, run_folder, settings_of
 
 __all__ = ["runs_parser"]
 
@@ -56,30 +57,23 @@ def _compare_runs(arguments: argparse.Namespace) -> int:
     shared = settings_of(given)
     several = Several.take(given, lambda: shared.accelerator != "cpu" and torch.cuda.is_available())
     settings = RunsSettings(shared=shared, activations=given["activations"], seeds=given["seeds"])
-    folder, kind = given.get("out") or _default_folder(settings), given.get("progress", "auto")
+    folder, kind = given.get("out") or run_folder(shared, shared.model, shared.task), given.get("progress", "auto")
 
     def tell(text: str) -> None:
         if first() and kind != "quiet":
             print(text, flush=True)
 
-    def whole() -> None:
+    def whole() -> Path | None:
         found = compare_runs(settings, folder, lambda: run_progress(kind), tell=tell, cluster=several.cluster)
-        if first():
-            for columns in runs_tables(
-                settings.metric, settings.baseline, settings.seeds, found.standings, found.rows
-            ).values():
-                print_columns(columns)
-            print(f"\nreport: {found.report}\nrows:   {found.report.with_name('rows.jsonl')}")
+        if not first():
+            return None
+        for columns in runs_tables(
+            settings.metric, settings.baseline, settings.seeds, found.standings, found.rows
+        ).values():
+            print_columns(columns)
+        return found.report
 
     def some(jobs: Sequence[Any]) -> None:
         finish_runs(jobs, lambda: run_progress(kind), tell)
 
     return several.run(folder, lambda: run_jobs(settings, folder), some, whole)
-
-
-def _default_folder(settings: Any) -> str:
-    import re
-    from pathlib import Path
-
-    words = [Path(settings.shared.data).resolve().name, settings.shared.model, settings.shared.task]
-    return "runs/" + "-".join(re.sub(r"[^\w.-]+", "_", word)[:60] for word in words)

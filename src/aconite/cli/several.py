@@ -6,16 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aconite.errors import SettingsError
 
 if TYPE_CHECKING:
-    from aconite.lab import Cluster, Job
+    from aconite.lab import CellJob, Cluster, Job
 
 _Job = TypeVar("_Job", bound="Job")
 
-__all__ = ["Several", "add_several_options"]
+__all__ = ["Several", "add_several_options", "train_cells"]
 
 
 def add_several_options(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +61,9 @@ class Several:
         out: str,
         jobs: Callable[[], Sequence[_Job]],
         some: Callable[[Sequence[_Job]], None],
-        whole: Callable[[], None],
+        whole: Callable[[], Path | None],
     ) -> int:
-        """Lists the jobs, does some, or does the whole; returns the exit status."""
+        """Lists the jobs, does some, or does the whole, which gives the report; returns the exit status."""
         try:
             if self.list_cells:
                 for number, job in enumerate(jobs()):
@@ -70,12 +71,20 @@ class Several:
             elif self.cells is not None:
                 every = jobs()
                 some([every[at] for at in _numbers(self.cells, len(every))])
-            else:
-                whole()
+            elif (report := whole()) is not None:
+                print(f"\nreport: {report}\nrows:   {report.with_name('rows.jsonl')}")
         except (KeyboardInterrupt, SystemExit) as end:
             print(f"\nstopped; the same command goes on from the last finished epoch in {out}", file=sys.stderr)
             return 130 if isinstance(end, KeyboardInterrupt) else int(end.code or 0)
         return 0
+
+
+def train_cells(jobs: Sequence[CellJob], quiet: bool) -> None:
+    """Some cells of a comparison or a study, with their progress."""
+    from aconite.lab import finish_cells, progress_for
+
+    with progress_for(quiet) as display:
+        finish_cells(jobs, display)
 
 
 def _numbers(text: str, count: int) -> list[int]:

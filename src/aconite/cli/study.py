@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aconite.cli.several import Several
+from aconite.cli.several import Several, train_cells
 from aconite.errors import SettingsError
-
-if TYPE_CHECKING:
-    from aconite.lab import CellJob
 
 __all__ = ["add_study_options", "compare_study"]
 
@@ -44,18 +41,14 @@ def compare_study(given: dict[str, Any], out: str | None, quiet: bool, several: 
         return None
     if extra := next((option for option in _INSTEAD if option in given), None):
         raise SettingsError(f"--{extra} is one comparison's: a study has {_INSTEAD[extra]}")
-    from aconite.lab import finish_cells, print_study, progress_for, run_study, study_jobs, study_settings
+    from aconite.lab import print_study, progress_for, run_study, study_jobs, study_settings
 
     settings = study_settings(name, **given)
     folder = out or f"runs/{Path(settings.shared.data).resolve().name}-study-{name}"
 
-    def whole() -> None:
+    def whole() -> Path:
         finished = run_study(settings, folder, progress_for(quiet), cluster=several.cluster)
         print_study(settings, finished.findings)
-        print(f"\nreport: {finished.report}\nrows:   {finished.report.with_name('rows.jsonl')}")
+        return finished.report
 
-    def some(jobs: Sequence[CellJob]) -> None:
-        with progress_for(quiet) as display:
-            finish_cells(jobs, display)
-
-    return several.run(folder, lambda: study_jobs(settings, folder), some, whole)
+    return several.run(folder, lambda: study_jobs(settings, folder), lambda jobs: train_cells(jobs, quiet), whole)

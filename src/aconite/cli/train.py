@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aconite.lab.runs import RunSettings
 
-__all__ = ["TASKS", "add_evaluate", "add_predict", "add_settings", "add_train", "settings_of"]
+__all__ = ["TASKS", "add_evaluate", "add_predict", "add_settings", "add_train", "run_folder", "settings_of"]
 
 TASKS = ("classification", "detection", "segmentation")
 
@@ -106,7 +106,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     given = vars(arguments)
     settings, progress = settings_of(given), given.get("progress", "auto")
-    out = given.get("out") or _default_folder(settings)
+    out = given.get("out") or run_folder(settings, settings.model, settings.activation or "own", f"seed{settings.seed}")
     try:
         run = train(settings, out, run_progress(progress))
     except (KeyboardInterrupt, SystemExit) as end:
@@ -133,12 +133,13 @@ def settings_of(given: Mapping[str, Any]) -> RunSettings:
     return resolve(given["task"], recipe=given.get("recipe"), config=given.get("config"), given=values)
 
 
-def _default_folder(settings: Any) -> str:
+def run_folder(settings: RunSettings, *words: str) -> str:
+    """The folder of a run or a comparison that was given none: the data's name and the words."""
     import re
     from pathlib import Path
 
-    words = [Path(settings.data).resolve().name, settings.model, settings.activation or "own", f"seed{settings.seed}"]
-    return "runs/" + "-".join(re.sub(r"[^\w.-]+", "_", word)[:60] for word in words)
+    named = [Path(settings.data).resolve().name, *words]
+    return "runs/" + "-".join(re.sub(r"[^\w.-]+", "_", word)[:60] for word in named)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from aconite.lab.tasks import EpochResult
 
-__all__ = ["LiveProgress", "PlainProgress", "Progress", "progress_for"]
+__all__ = ["LIVE_EVERY", "LiveProgress", "PlainProgress", "Progress", "bars_with_figures", "progress_for"]
 
-_LIVE_EVERY = 0.25  # seconds; reading the loss waits for the device, so not at every step
+LIVE_EVERY = 0.25  # seconds; reading the loss waits for the device, so not at every step
 
 
 class Progress:
@@ -105,16 +105,7 @@ class LiveProgress(Progress):
     """Two bars that are redrawn in their place: all cells, and the cell at hand with its loss, error and speed."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
-            console=console or Console(),
-            refresh_per_second=4,
-            transient=True,
-        )
+        self.bars = bars_with_figures(console)
 
     def begin(self, cells: int, finished: int, epochs: int, images: int) -> None:
         super().begin(cells, finished, epochs, images)
@@ -137,7 +128,7 @@ class LiveProgress(Progress):
 
     def step(self, images: int, loss: Tensor) -> None:
         super().step(images, loss)
-        if time.monotonic() - self.drawn > _LIVE_EVERY:
+        if time.monotonic() - self.drawn > LIVE_EVERY:
             self.drawn = time.monotonic()
             self.bars.update(self.one, figures=f"loss {loss.item():.3f}{self.errors}, {self.speed:.0f} images/s")
 
@@ -154,6 +145,20 @@ class LiveProgress(Progress):
 
     def close(self) -> None:
         self.bars.stop()
+
+
+def bars_with_figures(console: Console | None = None) -> Bars:
+    """Bars that are redrawn in their place and gone at the end, each with a text of its task's field "figures"."""
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[figures]}"),
+        console=console or Console(),
+        refresh_per_second=4,
+        transient=True,
+    )
 
 
 def progress_for(quiet: bool) -> Progress:

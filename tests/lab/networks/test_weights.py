@@ -197,9 +197,17 @@ def test_a_whole_pspnet_before_conversion(saved):
     assert "head.score.weight" in told[0]
 
 
-def test_the_record(saved):
+def test_what_is_left_out_is_returned(saved):
     network = create("resnet8", num_classes=3)
     state = create("resnet8", num_classes=4).state_dict()
-    record = load_weights(network, saved(state))
-    assert record.left_out == ("classifier.weight", "classifier.bias")
-    assert set(record.loaded) == state.keys() - set(record.left_out)
+    left_out = load_weights(network, saved(state))
+    assert left_out == ("classifier.weight", "classifier.bias")
+    assert same(network, state) == set(left_out)
+
+
+def test_scores_of_other_features_are_another_networks(saved):
+    """Only the number of classes may differ."""
+    state = create("resnet8", num_classes=4).state_dict()
+    state["classifier.weight"] = torch.zeros(4, state["classifier.weight"].shape[1] + 1)
+    with pytest.raises(StateDictError, match=r"of another shape: .*classifier\.weight"):
+        load_weights(create("resnet8", num_classes=3), saved(state))

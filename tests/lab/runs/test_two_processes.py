@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
+from two_processes import Told, told_by_srun, told_by_torchrun, two
 
-from aconite.cli import main
-from aconite.errors import DataError
 from aconite.lab.data.on_disk import Shuffled
 from aconite.lab.runs import KINDS, ClassificationSettings, RunProgress, train
-from aconite.lab.runs.kinds.classification import ClassificationExperiment
 from aconite.nn import AconC
 
 Make = Callable[..., ClassificationSettings]
 Norm = Callable[[], nn.Module]
-LIMIT = 120.0  # seconds, after which a test has hung
 
 
 @pytest.fixture
@@ -56,59 +49,6 @@ class Losses(RunProgress):
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
         self.seen.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
-def told_by_torchrun(rank: int) -> dict[str, int | str]:
-    return {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0,
-            "GROUP_WORLD_SIZE": 1, "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
-
-
-def told_by_srun(rank: int) -> dict[str, int | str]:
-    return {"SLURM_JOB_ID": 7, "SLURM_JOB_NAME": "train", "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2,
-            "SLURM_NNODES": 1, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0}  # fmt: skip
-
-
-Told = Callable[[int], dict[str, "int | str"]]
-
-
-def two(work: Callable[[int], int], told: Told = told_by_torchrun) -> list[int | None]:
-    """Does the work in two processes, which are told what a launcher tells; their exit statuses, None of one that has
-    hung. They are forked, which takes seconds less than to start them.
-    """
-    port = free_port()
-
-    def begin(rank: int) -> None:
-        environment = told(rank) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in environment.items()})
-        rank_zero_only.rank = rank  # Lightning sets it while it is imported
-        os._exit(work(rank))
-
-    both = [multiprocessing.get_context("fork").Process(target=begin, args=(rank,)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    return wait_for(both)
-
-
-def wait_for(both: Sequence[Any]) -> list[int | None]:
-    """As torchrun does: when one process fails, the other has seconds to end."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end and all(process.exitcode in (None, 0) for process in both):
-        if all(process.exitcode == 0 for process in both):
-            break
-        time.sleep(0.02)
-    statuses = []
-    for process in both:
-        process.join(max(0, min(end - time.monotonic(), 30)))
-        statuses.append(process.exitcode)
-        process.kill()
-        process.join()
-    return statuses
 
 
 def trained_by_two(
@@ -238,74 +178,6 @@ def test_one_goes_on_where_two_were_killed(quick: Make, tmp_path: Path, with_nor
     seen = Losses()
     assert_close(train(settings, tmp_path / "run", seen).row, alone.row)
     assert len(seen.seen) == 8
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_that_dies_ends_the_other(quick: Make, tmp_path: Path, rank: int) -> None:
-    class Die(RunProgress):
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            if trainer.global_step == 3 and trainer.global_rank == rank:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def work(me: int) -> int:
-        train(quick(), tmp_path / "run", Die())
-        return 0
-
-    statuses = two(work)
-    assert statuses[rank] == -signal.SIGKILL
-    assert statuses[1 - rank] not in (None, 0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        (("--batch-size", "5"), "batch_size 5 cannot be divided into 2 equal batches (2 devices, accumulate 1)"),
-        (("--devices", "3"), "but 2 processes on each of 1 machines have been started"),
-        (("--sync-batchnorm",), "sync_batchnorm is for GPUs"),
-        (("--data", "nowhere"), "nowhere has no train/<class>/*"),
-    ],
-)
-def test_a_mistake_ends_both_before_there_is_a_folder(
-    pictures: Path, tmp_path: Path, changes: tuple[str, ...], told: str
-) -> None:
-    statuses, errors = commands(pictures, tmp_path, *changes)
-    assert statuses == [2, 2]
-    assert not (tmp_path / "run").exists()
-    for (line,) in errors:
-        assert told in line
-
-
-def commands(pictures: Path, folder: Path, *changes: str) -> tuple[list[int | None], list[list[str]]]:
-    """The command line in two processes: their statuses and what they wrote to stderr."""
-    words = ["train", "classification", "--data", str(pictures), "--model", "resnet8", "--image-size", "12",
-             "--epochs", "2", "--batch-size", "4", "--accelerator", "cpu", "--out", str(folder / "run"),
-             *changes]  # fmt: skip
-
-    def work(rank: int) -> int:
-        os.dup2(os.open(folder / f"err{rank}", os.O_CREAT | os.O_WRONLY), 2)
-        sys.stderr = os.fdopen(2, "w", buffering=1)
-        return main(words)
-
-    return two(work), [(folder / f"err{rank}").read_text().splitlines() for rank in (0, 1)]
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_of_one_is_told_once(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
-) -> None:
-    learnt = ClassificationExperiment.loss
-
-    def loss(self: ClassificationExperiment, batch: Any) -> Any:
-        if self.global_step == 3 and self.global_rank == rank:
-            raise DataError("3.png: it is broken")
-        return learnt(self, batch)
-
-    monkeypatch.setattr(ClassificationExperiment, "loss", loss)
-    statuses, errors = commands(pictures, tmp_path)
-    assert statuses == [2, 2]
-    assert errors[rank] == ["aconite: error: 3.png: it is broken"]
-    (line,) = errors[1 - rank]
-    assert line.startswith("aconite: error: another process of this training is gone (")
 
 
 COMMAND = ["-m", "aconite", "train", "classification", "--model", "resnet8", "--image-size", "12", "--epochs", "2",

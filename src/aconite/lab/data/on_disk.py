@@ -39,13 +39,15 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
             (of the same size, if there is one) in its place, warns, and adds to ``found``; "stop" raises DataError.
 
     Attributes:
-        found: problems met while reading, by this process.
+        found: problems met while reading, by this process, and those known before.
+        met: 1 for each image of which a problem was met that was not known before, by any of the loading processes.
     """
 
     def __init__(self, paths: Sequence[Path], transform: Transform | None, problems: Policy) -> None:
         check_policy(problems)
         self.paths, self.transform, self.policy = paths, transform, problems
         self.found: dict[Path, Problem] = {}
+        self.met = torch.zeros(len(paths), dtype=torch.uint8)
 
     @abstractmethod
     def read(self, index: int) -> tuple[Any, Any]:
@@ -78,7 +80,7 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
             except (MemoryError, DataError):
                 raise
             except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them into
-                self.meet(Problem("unreadable-image", self.paths[at], str(error) or type(error).__name__))
+                self.meet(at, Problem("unreadable-image", self.paths[at], str(error) or type(error).__name__))
         raise DataError(f"none of the {len(self)} images can be read; the first is {self.paths[0]}")
 
     def _substitutes(self, index: int) -> Iterator[int]:
@@ -86,13 +88,14 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
         others = [(index + step) % len(self) for step in range(1, len(self))]
         yield from sorted(others, key=lambda other: self.size(other) != self.size(index))
 
-    def meet(self, problem: Problem) -> None:
-        """Stops at a problem, or notes it and warns once, as the policy says."""
+    def meet(self, index: int, problem: Problem) -> None:
+        """Stops at a problem of an image, or notes it and warns once, as the policy says."""
         told = f"{problem.path}: {problem.reason}"
         if self.policy == "stop":
             raise DataError(f"{told}; replace it, or go on without it by problems skip")
         if problem.path not in self.found:
             self.found[problem.path] = problem
+            self.met[index] = 1
             warnings.warn(f"skipped {told}", stacklevel=2)
 
 
@@ -149,16 +152,22 @@ def training_items(
     processes each names its ``rank`` of ``ranks``: the sampler divides the images itself.
     """
     order = Shuffled(len(data), seed, rank, ranks)
-    return DataLoader(data, min(batch_size, max(1, len(order))), sampler=order, drop_last=True, collate_fn=collate,
-                      num_workers=workers, generator=torch.Generator())  # fmt: skip
+    return _loader(
+        data, collate, workers, batch_size=min(batch_size, max(1, len(order))), sampler=order, drop_last=True
+    )
 
 
 def evaluation_items(
     data: ImagesOnDisk, batch_size: int, *, collate: Any, stacked: bool, workers: int = 0, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Any]:
     """Batches of all images in their order; ``stacked``: no batch mixes sizes."""
-    batches = _SizeBatches(data, batch_size, stacked, rank, ranks)
-    return DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers, generator=torch.Generator())
+    return _loader(data, collate, workers, batch_sampler=_SizeBatches(data, batch_size, stacked, rank, ranks))
+
+
+def _loader(data: ImagesOnDisk, collate: Any, workers: int, **order: Any) -> DataLoader[Any]:
+    if workers:
+        data.met.share_memory_()  # type: ignore[no-untyped-call]
+    return DataLoader(data, collate_fn=collate, num_workers=workers, generator=torch.Generator(), **order)
 
 
 def content_hash(classes: Sequence[str], records: Iterator[Any]) -> str:

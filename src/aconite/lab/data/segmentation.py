@@ -40,6 +40,7 @@ class SegmentationImages(ImagesOnDisk):
         table: (256,) int64: the label of each value of a file; IGNORED; −1 for what is no class.
         transform: of (image, mask).
         problems: "skip" or "stop", for what proves wrong while it is read; pixels of no class are ignored by "skip".
+        known: problems that have been told, such as values of a mask, which is read all the same.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class SegmentationImages(ImagesOnDisk):
         transform: Transform | None,
         *,
         problems: Policy = "stop",
+        known: Sequence[Problem] = (),
     ) -> None:
         super().__init__([pair.image for pair, _ in pairs], transform, problems)
         self._masks = [pair.mask for pair, _ in pairs]
         self._sizes = [header.size for _, header in pairs]
         self._table = table
+        self.found = {problem.path: problem for problem in known}
 
     def size(self, index: int) -> tuple[int, int]:
         return self._sizes[index]
@@ -64,7 +67,7 @@ class SegmentationImages(ImagesOnDisk):
             raise ValueError(f"its size is {tuple(image.shape[1:])}, and its mask's {tuple(values.shape)}")
         labels = self._table[values.clamp(0, 255)].masked_fill((values < 0) | (values > 255), -1)
         if (labels < 0).any():
-            self.meet(Problem("mask-value", self._masks[index], "it holds values beyond the classes"))
+            self.meet(index, Problem("mask-value", self._masks[index], "it holds values beyond the classes"))
             labels.masked_fill_(labels < 0, IGNORED)
         return tv_tensors.Image(image), tv_tensors.Mask(labels)
 
@@ -126,12 +129,15 @@ def segmentation_data(
         if not pairs:
             raise DataError(f"{folder} has no usable image for {part}: `aconite check-data {folder}` tells why")
     train, test = parts.values()
-    change = train_transform or segmentation_training(crop)
+    train_change, test_change = (
+        train_transform or segmentation_training(crop),
+        test_transform or segmentation_evaluation(),
+    )
     return SegmentationData(
         name=folder.resolve().name,
         classes=classes,
-        train=SegmentationImages(train, source.table, change, problems=problems),
-        test=SegmentationImages(test, source.table, test_transform or segmentation_evaluation(), problems=problems),
+        train=SegmentationImages(train, source.table, train_change, problems=problems, known=found),
+        test=SegmentationImages(test, source.table, test_change, problems=problems, known=found),
         problems=tuple(found),
         content=content_hash(classes, (_record(*pair) for pair in [*train, *test])),
     )

@@ -8,4 +8,3 @@ from aconite.lab.networks.backbones import backbone as backbone
 from aconite.lab.networks.classifiers import classifier as classifier
 from aconite.lab.networks.pspnet import pspnet as pspnet
 from aconite.lab.networks.retinanet import retinanet as retinanet
-from aconite.lab.networks.weights import LoadedWeights as LoadedWeights

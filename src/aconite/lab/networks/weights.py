@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,22 +14,13 @@ from aconite.errors import SettingsError, StateDictError
 from aconite.lab.networks.choice import Choice
 from aconite.models import read_weights
 
-__all__ = ["LoadedWeights", "Stage", "load_weights", "with_weights"]
+__all__ = ["Stage", "load_weights", "with_weights"]
 
 Stage = Literal["before", "after"]
 _HOLDERS = ("state_dict", "model")  # under which checkpoints keep the tensors
 _OURS = "network."  # in checkpoints of our runs, which also hold metrics
 _PREFIXES = (_OURS, "module.", "model.")  # the others are DataParallel's and those of other people's Lightning modules
 _LISTED = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedWeights:
-    """What became of a file's tensors: their names."""
-
-    loaded: tuple[str, ...]
-    left_out: tuple[str, ...]
-    """Those of class scores for another number of classes, and of parts that the network has not."""
 
 
 def with_weights(
@@ -66,9 +57,9 @@ def with_weights(
         if body is not None:
             dropped = _dropped(choice.stock().whole(classes=2), network, body)
     own = network.state_dict().keys()
-    loaded = load_weights(network, path, may_miss=own - stock if stage == "before" else (), body=body, dropped=dropped)
-    if loaded.left_out:
-        choice.tell(f"{os.fspath(path)}: left out {_listed(loaded.left_out)}")
+    may_miss = own - stock if stage == "before" else ()
+    if left_out := load_weights(network, path, may_miss=may_miss, body=body, dropped=dropped):
+        choice.tell(f"{os.fspath(path)}: left out {_listed(left_out)}")
     return network
 
 
@@ -79,8 +70,9 @@ def load_weights(
     may_miss: Collection[str] = (),
     body: str | None = None,
     dropped: Collection[str] = (),
-) -> LoadedWeights:
-    """Load a file of ``torch.save`` or safetensors: a state dict, or a checkpoint that holds one.
+) -> tuple[str, ...]:
+    """Load a file of ``torch.save`` or safetensors: a state dict, or a checkpoint that holds one. Returns the names of
+    what was left out: class scores for another number of classes, and parts that the network has not.
 
     Args:
         network: its layers of class scores keep their values where the file's are for another number of classes.
@@ -115,7 +107,7 @@ def load_weights(
             faults["of another shape"] = [line.strip() for line in str(error).splitlines()[1:]]
     if told := [f"{what}: {_listed(names)}" for what, names in faults.items() if names]:
         raise StateDictError(f"{os.fspath(path)} is of another network; " + "; ".join(told))
-    return LoadedWeights(loaded=tuple(wanted), left_out=tuple(key for key in given if key in left_out))
+    return tuple(key for key in given if key in left_out)
 
 
 def _named(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from aconite.errors import SettingsError
-from aconite.lab.data.on_disk import Shuffled
+from aconite.lab.data.on_disk import ImagesOnDisk, Shuffled
 from aconite.lab.runs.kinds import OpenData
 from aconite.lab.runs.settings import RunSettings
 
@@ -69,6 +69,23 @@ class Batches(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         rank, ranks = self._place()
         return self.data.evaluation(self._share(ranks), rank, ranks)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"met": self.met()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, indices in zip(self._parts(), state_dict["met"], strict=True):
+            part.met[indices] = 1
+
+    def met(self) -> list[list[int]]:
+        """Of each part the images with a problem that any process has met so far; asked of every process together."""
+        assert self.trainer is not None
+        strategy = self.trainer.strategy
+        marks = (part.met.to(strategy.root_device, copy=True) for part in self._parts())
+        return [strategy.reduce(each, reduce_op="max").nonzero().flatten().tolist() for each in marks]
+
+    def _parts(self) -> tuple[ImagesOnDisk, ImagesOnDisk]:
+        return self.data.found.train, self.data.found.test
 
     def _place(self) -> tuple[int, int]:
         assert self.trainer is not None

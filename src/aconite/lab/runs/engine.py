@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
-from aconite.errors import MissingExtraError, SettingsError
+from aconite.errors import AconiteError, MissingExtraError, SettingsError
 from aconite.lab.checkpoints import RenamedCheckpoints
+from aconite.lab.manners import readable_errors
 from aconite.lab.runs.batches import Batches
+from aconite.lab.runs.progress import is_first_process
 from aconite.lab.runs.settings import RunSettings
 
-__all__ = ["make_trainer"]
+__all__ = ["by_the_first", "make_trainer", "side_by_side"]
+
+_Result = TypeVar("_Result")
 
 
 def make_trainer(
@@ -67,6 +72,34 @@ def make_trainer(
     if batches:
         batches.check(trainer.world_size)
     return trainer
+
+
+def side_by_side(trainer: pl.Trainer) -> bool:
+    """Whether the processes of a training were started together, by torchrun or srun; Lightning starts the others once
+    the first one trains.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return trainer.world_size > 1 and not isinstance(environment, LightningEnvironment)
+
+
+def by_the_first(trainer: pl.Trainer, work: Callable[[], _Result]) -> _Result | None:
+    """What the work gives, which the first process alone does; its failure ends all of them. Processes that Lightning
+    has started get None: the first one had done it before.
+    """
+    if not side_by_side(trainer):
+        return work() if is_first_process() else None
+    result, failure = None, None
+    with readable_errors():
+        trainer.strategy.setup_environment()  # as `Trainer.fit` does; the processes wait for each other
+        if trainer.is_global_zero:
+            try:
+                result = work()
+            except (AconiteError, OSError) as error:
+                failure = error
+        result, told = trainer.strategy.broadcast((result, failure and str(failure)))
+    if told is not None:
+        raise failure or AconiteError(told)
+    return result
 
 
 def _place(settings: RunSettings) -> tuple[int | str, int]:

@@ -11,16 +11,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from aconite.errors import SettingsError
+from aconite.lab.progress import LIVE_EVERY, bars_with_figures
 from aconite.lab.runs.experiment import Experiment, Figures
 
-__all__ = ["PROGRESS", "RunProgress", "is_first_process", "run_progress", "shown"]
-
-PROGRESS = ("auto", "bar", "plain", "quiet")
-_LIVE_EVERY = 0.25  # seconds; reading the loss waits for the device, so not at every step
+__all__ = ["RunProgress", "is_first_process", "run_progress", "shown"]
 
 
 def is_first_process() -> bool:
@@ -103,14 +99,10 @@ class PlainProgress(RunProgress):
 class BarProgress(RunProgress):
     """One bar over all steps, redrawn in its place."""
 
-    every = _LIVE_EVERY
+    every = LIVE_EVERY
 
     def __init__(self, console: Console | None = None) -> None:
-        self.bars = Bars(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True), TextColumn("{task.fields[figures]}"),
-            console=console or Console(), refresh_per_second=4, transient=True,
-        )  # fmt: skip
+        self.bars = bars_with_figures(console)
         self.last = ""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -140,12 +132,15 @@ class BarProgress(RunProgress):
 
 
 def run_progress(kind: str = "auto") -> RunProgress:
-    """The display of a name of ``PROGRESS``; "auto" is a bar on a terminal and plain lines elsewhere."""
-    if kind not in PROGRESS:
-        raise SettingsError(f"progress is {kind!r}: choose one of {', '.join(PROGRESS)}")
-    if kind == "auto":
-        kind = "bar" if sys.stdout.isatty() else "plain"
-    displays: dict[str, type[RunProgress]] = {"bar": BarProgress, "plain": PlainProgress, "quiet": RunProgress}
+    """The display: "bar", "plain", "quiet", or "auto", which is a bar on a terminal and plain lines elsewhere."""
+    displays: dict[str, type[RunProgress]] = {
+        "auto": BarProgress if sys.stdout.isatty() else PlainProgress,
+        "bar": BarProgress,
+        "plain": PlainProgress,
+        "quiet": RunProgress,
+    }
+    if kind not in displays:
+        raise SettingsError(f"progress is {kind!r}: choose one of {', '.join(displays)}")
     return displays[kind]()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from aconite.errors import SettingsError
 from aconite.kernels import native_library
 from aconite.lab.callbacks import LogActivations
 from aconite.lab.checkpoints import last_good_checkpoint
@@ -19,11 +20,11 @@ from aconite.lab.manners import NotesInterrupts, honest_interrupts, quiet_lightn
 from aconite.lab.rows import Row
 from aconite.lab.run_folder import claim
 from aconite.lab.runs.batches import Batches
-from aconite.lab.runs.engine import make_trainer
+from aconite.lab.runs.engine import by_the_first, make_trainer, side_by_side
 from aconite.lab.runs.experiment import Experiment, Figures
 from aconite.lab.runs.folder import finished_row, write_finished
 from aconite.lab.runs.kinds import OpenData, kind_of
-from aconite.lab.runs.progress import RunProgress, is_first_process
+from aconite.lab.runs.progress import RunProgress
 from aconite.lab.runs.recipes import settings_toml
 from aconite.lab.runs.settings import RunSettings
 from aconite.lab.runs.speed import Speed
@@ -72,10 +73,16 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
     network = kind.network(_as_it_starts(settings, out), len(data.found.classes), display.note)
     with quiet_lightning(), ExitStack() as held:
         trainer = make_trainer(settings, out, callbacks, batches)
-        if is_first_process():  # only now: a mistake shows before there is a folder
-            held.enter_context(_claimed(out, settings, data, display))
-        if (row := finished_row(out)) is not None:
+
+        def begin() -> Row | None:
+            held.enter_context(_claimed(out, settings, data, display, waits=not side_by_side(trainer)))
+            return finished_row(out)
+
+        if (row := by_the_first(trainer, begin)) is not None:  # only now: a mistake shows before there is a folder
             return Run(settings, out, row)
+        if getattr(settings, "freeze_norms", False) and settings.weights is None:
+            display.note("freeze_norms without weights: the norms stay those of an untrained network, which normalise "
+                         "nothing; name its weights with --weights")  # fmt: skip
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)
         if settings.compile:
@@ -85,7 +92,7 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
         resume = last_good_checkpoint(out / "checkpoints", display.note)
         with honest_interrupts(watch), readable_errors():
             trainer.fit(experiment, batches, ckpt_path=resume, weights_only=True)
-        row = _row(experiment, settings, data, trainer.world_size) | {"parameters": parameters, "timing": {
+        row = _row(experiment, batches, trainer.world_size) | {"parameters": parameters, "timing": {
             "epoch_seconds": [epoch["seconds"] for epoch in experiment.history],
             "images_per_second": speed.images_per_second,
             "seconds": time.perf_counter() - started,
@@ -103,11 +110,17 @@ def _as_it_starts(settings: RunSettings, out: Path) -> RunSettings:
 
 
 @contextmanager
-def _claimed(out: Path, settings: RunSettings, data: OpenData, display: RunProgress) -> Iterator[None]:
+def _claimed(out: Path, settings: RunSettings, data: OpenData, display: RunProgress, *, waits: bool) -> Iterator[None]:
     """The folder is this run's, and this process's alone; what was left out of the data is told."""
     claim(out, settings.recorded(data.found.name, data.found.content) | {"classes": list(data.found.classes)})
-    taken = f"{out} is in training by another process: waiting for it"
-    with alone(out / ".training.lock", lambda: display.note(taken)):
+
+    def wait() -> None:
+        taken = f"{out} is in training by another process"
+        if not waits:  # the others would wait for the first one no longer than torch lets them
+            raise SettingsError(f"{taken}: start the command again when that has ended")
+        display.note(f"{taken}: waiting for it")
+
+    with alone(out / ".training.lock", wait):
         write_whole(out / "settings.toml", settings_toml(settings).encode())
         for problem in data.found.problems[:_TOLD]:
             display.note(f"left out: {problem.path}: {problem.reason}")
@@ -119,8 +132,8 @@ def _claimed(out: Path, settings: RunSettings, data: OpenData, display: RunProgr
 _TOLD = 10
 
 
-def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processes: int) -> Row:
-    history = experiment.history
+def _row(experiment: Experiment, batches: Batches, processes: int) -> Row:
+    settings, data, history = batches.settings, batches.data, experiment.history
     names = sorted({name for epoch in history for name in epoch} - {"seconds"})
     last = {name: value for name, value in history[-1].items() if name != "seconds"}
     finite = math.isfinite(history[-1]["train_loss"])
@@ -135,7 +148,7 @@ def _row(experiment: Experiment, settings: RunSettings, data: OpenData, processe
         **{name: value if math.isfinite(value) else None for name, value in last.items()},
         **({} if finite else {settings.metric: settings.guessing(len(data.found.classes))}),
         "diverged": not finite,
-        "left_out": len(data.found.problems),
+        "left_out": len(data.found.problems) + sum(map(len, batches.met())),
         "history": {
             name: [
                 value if (value := epoch.get(name)) is not None and math.isfinite(value) else None for epoch in history

@@ -30,7 +30,6 @@ class RunSettings:
 
     task: ClassVar[str] = ""
     metric: ClassVar[str] = ""  # by which runs are compared
-    higher_is_better: ClassVar[bool] = True
 
     data: str = option("", "the folder of the data set")
     problems: Literal["stop", "skip"] = option("stop", "at what is wrong with the data: stop, or skip and count it")
@@ -130,7 +129,6 @@ class ClassificationSettings(RunSettings):
 
     task: ClassVar[str] = "classification"
     metric: ClassVar[str] = "error"
-    higher_is_better: ClassVar[bool] = False
 
     image_size: int = option(224, "side of the square that the network sees", lowest=8)
     resize_side: int | None = option(None, "shorter side before the middle is cut out (default: 8/7 of it)", lowest=8)

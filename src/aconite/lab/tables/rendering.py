@@ -52,7 +52,7 @@ def _line(measured: MeasuredTable, row: PublishedRow, metric: str) -> _Cells:
 
 def _result_notes(budgets: Sequence[Budget]) -> list[str]:
     if not budgets:
-        return ["Here: empty, as no results were given: --rows names the files of trainings, --train makes them."]
+        return ["Here: empty, as no training of these rows was found: --rows names files of some, --train makes them."]
     notes = ["Here: mean ± standard deviation over the seeds (and how many)."]
     for number, budget in enumerate(budgets, 1):
         notes.append(f"{number}: {budget.words}.")

@@ -159,6 +159,20 @@ class _Stops(RunProgress):
             raise RuntimeError("killed")
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_frozen_norms_without_weights_are_told(segmentation: Make, tmp_path: Path, freeze: bool) -> None:
+    notes: list[str] = []
+    progress = RunProgress()
+    progress.note = notes.append  # type: ignore[method-assign]
+    train(segmentation(freeze_norms=freeze), tmp_path / "run", progress)
+    assert [note for note in notes if "name its weights with --weights" in note] == notes
+    assert len(notes) == freeze
+    network = kind_of("segmentation").network(segmentation(), 3, print)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    train(segmentation(freeze_norms=freeze, weights=str(tmp_path / "weights.pt")), tmp_path / "trained", progress)
+    assert len(notes) == freeze
+
+
 def test_a_run_that_was_cut_off_comes_to_the_same_weights(segmentation: Make, tmp_path: Path) -> None:
     settings = segmentation(epochs=2, rotation=5.0)
     whole = train(settings, tmp_path / "whole")

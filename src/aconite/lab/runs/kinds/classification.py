@@ -19,7 +19,7 @@ from aconite.lab.data.transforms import classification_evaluation, classificatio
 from aconite.lab.networks import classifier
 from aconite.lab.runs.experiment import Experiment, Figures, exact
 from aconite.lab.runs.kinds.drawing import captioned
-from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction
+from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction, network_options
 from aconite.lab.runs.settings import ClassificationSettings
 from aconite.surgery import fuse
 
@@ -99,17 +99,7 @@ def _evaluation(settings: ClassificationSettings) -> Any:
 
 
 def _network(settings: ClassificationSettings, classes: int, tell: Callable[[str], None]) -> nn.Module:
-    network = classifier(
-        settings.model,
-        activation=settings.activation,
-        classes=classes,
-        image_size=settings.image_size,
-        init=settings.init,
-        se=settings.se,
-        weights=settings.weights,
-        weights_stage=settings.weights_stage,
-        tell=tell,
-    )
+    network = classifier(**network_options(settings, classes, tell), image_size=settings.image_size)
     if settings.fuse:
         fuse(network, torch.zeros(2, 3, settings.image_size, settings.image_size), inplace=True)
     return network

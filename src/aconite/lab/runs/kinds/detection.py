@@ -15,7 +15,7 @@ from aconite.lab.networks import retinanet
 from aconite.lab.runs.experiment import Experiment, Figures
 from aconite.lab.runs.kinds.average_precision import AveragePrecision
 from aconite.lab.runs.kinds.drawing import class_colours, with_boxes
-from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction
+from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction, network_options
 from aconite.lab.runs.settings import DetectionSettings
 from aconite.surgery import fuse
 
@@ -92,9 +92,7 @@ def _open_data(settings: DetectionSettings) -> OpenData:
 
 def _network(settings: DetectionSettings, classes: int, tell: Callable[[str], None]) -> nn.Module:
     network: Any = retinanet(
-        settings.model,
-        activation=settings.activation,
-        classes=classes,
+        **network_options(settings, classes, tell),
         everywhere=settings.everywhere,
         freeze_norms=settings.freeze_norms,
         side=settings.side,
@@ -102,11 +100,6 @@ def _network(settings: DetectionSettings, classes: int, tell: Callable[[str], No
         fpn_channels=settings.fpn_channels,
         head_convs=settings.head_convs,
         anchor_sizes=settings.anchor_sizes,
-        init=settings.init,
-        se=settings.se,
-        weights=settings.weights,
-        weights_stage=settings.weights_stage,
-        tell=tell,
     )
     if settings.fuse:
         fuse(network.backbone, torch.zeros(2, 3, 64, 64), inplace=True)

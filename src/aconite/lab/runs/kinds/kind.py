@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from aconite.lab.runs.experiment import Experiment
 from aconite.lab.runs.settings import RunSettings
 
-__all__ = ["Kind", "OpenData", "Prediction"]
+__all__ = ["Kind", "OpenData", "Prediction", "network_options"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +85,17 @@ class Kind:
     experiment: type[Experiment]
     predict: Callable[[nn.Module, Any, tuple[str, ...], Tensor], Prediction]
     upright: bool = False
+
+
+def network_options(settings: RunSettings, classes: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """What the networks of all tasks are told; a task adds its own."""
+    return {
+        "model": settings.model,
+        "activation": settings.activation,
+        "classes": classes,
+        "init": settings.init,
+        "se": settings.se,
+        "weights": settings.weights,
+        "weights_stage": settings.weights_stage,
+        "tell": tell,
+    }

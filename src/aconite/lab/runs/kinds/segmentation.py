@@ -23,7 +23,7 @@ from aconite.lab.data.transforms import segmentation_evaluation, segmentation_tr
 from aconite.lab.networks import pspnet
 from aconite.lab.runs.experiment import Experiment, Figures
 from aconite.lab.runs.kinds.drawing import class_colours, with_regions
-from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction
+from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction, network_options
 from aconite.lab.runs.settings import SegmentationSettings
 from aconite.surgery import fuse
 
@@ -125,20 +125,13 @@ def _pair(values: tuple[Any, ...]) -> tuple[Any, Any]:
 
 def _network(settings: SegmentationSettings, classes: int, tell: Callable[[str], None]) -> nn.Module:
     network = pspnet(
-        settings.model,
-        activation=settings.activation,
-        classes=classes,
+        **network_options(settings, classes, tell),
         everywhere=settings.everywhere,
         freeze_norms=settings.freeze_norms,
         auxiliary=settings.auxiliary > 0,
         bins=settings.bins,
         width=settings.head_width,
         dropout=settings.dropout,
-        init=settings.init,
-        se=settings.se,
-        weights=settings.weights,
-        weights_stage=settings.weights_stage,
-        tell=tell,
     )
     if settings.fuse:
         fuse(network, torch.zeros(2, 3, 65, 65), inplace=True)
