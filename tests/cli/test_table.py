@@ -87,6 +87,11 @@ def test_costs(run: Run) -> None:
         (("detection", "--epochs", "2"), "--epochs says how to do what --train asks for: add --train"),
         (("--train", "segmentation"), "write aconite table segmentation --train, with the name first"),
         (("activations", "--train", "--seeds", "0"), "seeds is 0"),
+        (
+            ("activations", "--train", "--data", "nowhere", "--figure", "bars.svg"),
+            "table activations has no bars to draw",
+        ),
+        (("figure1", "--train", "--data", "x", "--figure", "bars.gif"), "bars.gif: a figure is written as"),
         (("activations", "--pixels", "64", "--figure", "bars.svg"), "table activations has no bars to draw"),
         (("activations", "--pixels", "8"), "images of 8 pixels are too small"),
         (("activations", "--costs", "--cost-batch-size", "1"), "write at least 2 images"),

@@ -116,6 +116,8 @@ def _table(arguments: argparse.Namespace) -> int:
     costs = lab.CostSettings(**cost, **size, **device) if arguments.costs else None
     table = lab.published_table(arguments.name)
     table = table.only(given["networks"]) if "networks" in given else table
+    if "figure" in given:
+        lab.check_bars(table, Path(given["figure"]))
     rows, tell = lab.find_rows(arguments.rows), _silent if arguments.quiet else _tell
     if arguments.train:
         out = Path(given.get("out", f"runs/table-{table.name}"))

@@ -27,7 +27,7 @@ from aconite.report.channels import LayerParameters
 from aconite.report.explorer import explorer_page, write_explorer
 from aconite.report.expressions import expression_curves
 from aconite.report.family_curves import family_curves, maxout_pairs, switching_curves
-from aconite.report.figure_file import write_figure
+from aconite.report.figure_file import check_figure_name, write_figure
 from aconite.report.figures import activation_curves, beta_histograms, training_curves
 from aconite.report.function_curves import Curve, curve, function_curves
 from aconite.report.intervals import Interval, interval_chart
@@ -44,6 +44,7 @@ __all__ = [
     "Page",
     "activation_curves",
     "beta_histograms",
+    "check_figure_name",
     "colour",
     "curve",
     "explorer_page",

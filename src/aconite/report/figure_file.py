@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from aconite.errors import DataError, SettingsError
 from aconite.whole_file import write_whole
 
-__all__ = ["write_figure"]
+__all__ = ["check_figure_name", "write_figure"]
 
 # without the time of writing, so that the same figure is the same file
 _KINDS: dict[str, dict[str, object]] = {
@@ -21,6 +21,18 @@ _KINDS: dict[str, dict[str, object]] = {
     ".svg": {"metadata": {"Date": None}},
     ".pdf": {"metadata": {"CreationDate": None}},
 }
+
+
+def check_figure_name(path: str | os.PathLike[str]) -> Path:
+    """The path, if a figure can be written under its ending; for asking before the work that the figure shows.
+
+    Raises:
+        SettingsError: another ending.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _KINDS:
+        raise SettingsError(f"{path}: a figure is written as {', '.join(_KINDS)}; end the name with one of them")
+    return path
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -32,9 +44,8 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         SettingsError: another ending.
         DataError: the file cannot be written.
     """
-    path = Path(path)
-    if (options := _KINDS.get(path.suffix.lower())) is None:
-        raise SettingsError(f"{path}: a figure is written as {', '.join(_KINDS)}; end the name with one of them")
+    path = check_figure_name(path)
+    options = _KINDS[path.suffix.lower()]
     content = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "aconite", "svg.fonttype": "none"}):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks

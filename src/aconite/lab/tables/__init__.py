@@ -4,7 +4,7 @@ from aconite.lab.tables.costs import CostSettings, NetworkCost
 from aconite.lab.tables.counting import Counts, count_elementwise
 from aconite.lab.tables.data import table_csv, table_json
 from aconite.lab.tables.measured import MeasuredTable, measure_table
-from aconite.lab.tables.page import table_page, write_bars
+from aconite.lab.tables.page import check_bars, table_page, write_bars
 from aconite.lab.tables.printed import PublishedRow, PublishedTable
 from aconite.lab.tables.published import published_table, published_tables
 from aconite.lab.tables.rendering import print_measured
@@ -18,6 +18,7 @@ __all__ = [
     "NetworkCost",
     "PublishedRow",
     "PublishedTable",
+    "check_bars",
     "count_elementwise",
     "find_rows",
     "measure_table",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from aconite.errors import SettingsError
 from aconite.lab.tables.measured import MeasuredTable
+from aconite.lab.tables.printed import PublishedTable
 from aconite.lab.tables.rendering import columns_of
-from aconite.report import Page, gain_bars, write_figure
+from aconite.report import Page, check_figure_name, gain_bars, write_figure
 
-__all__ = ["table_page", "write_bars"]
+__all__ = ["check_bars", "table_page", "write_bars"]
 
 _Published = dict[str, dict[str, float]]
 _Measured = dict[str, dict[str, Sequence[float]]]
@@ -32,6 +33,17 @@ def table_page(measured: MeasuredTable) -> Page:
     return page
 
 
+def check_bars(table: PublishedTable, path: Path) -> None:
+    """Ask before anything is trained or measured whether `write_bars` will draw it.
+
+    Raises:
+        SettingsError: the table is none of gains, or ``path`` has another ending than .svg, .png or .pdf.
+    """
+    if list(table.metrics) != ["gain"]:
+        raise SettingsError(f"table {table.name} has no bars to draw: figure1 has")
+    check_figure_name(path)
+
+
 def write_bars(measured: MeasuredTable, path: Path) -> None:
     """Write the bars of a table of gains, with the first budget's results, as .svg, .png or .pdf.
 
@@ -39,8 +51,7 @@ def write_bars(measured: MeasuredTable, path: Path) -> None:
         SettingsError: the table is none of gains, or ``path`` has another ending.
         DataError: the file cannot be written.
     """
-    if list(measured.table.metrics) != ["gain"]:
-        raise SettingsError(f"table {measured.table.name} has no bars to draw: figure1 has")
+    check_bars(measured.table, path)
     write_figure(gain_bars(*_gains(measured, 0)), path)
 
 
