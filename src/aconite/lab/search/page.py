@@ -29,7 +29,8 @@ def search_page(settings: SearchSettings, finalists: Sequence[Finalist], rows: S
     head = rows[0]
     page = Page(
         f"A search in the space “{settings.space}” on {head['data']}",
-        subtitle=f"{settings.strategy}, {head['tried']:,} functions in {settings.model}, {settings.epochs} epochs each",
+        subtitle=f"{settings.strategy}, {head['tried']:,} functions in {settings.model}, "
+        f"{settings.epochs} epoch{'s' * (settings.epochs > 1)} each",
     )
     page.text(f"{tried_sentence(rows)} {standing_sentence(rows)}", heading="Which function?")
     heads, lines, note = finalist_table(settings, finalists)
