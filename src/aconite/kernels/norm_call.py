@@ -63,9 +63,12 @@ def meta_saved_size(n: int, c: int, h: int) -> int:
     return 4 * n * c + n * h + 2 * h + 2 * c
 
 
+_place = Tensor.data_ptr
+
+
 def places(tensors: Sequence[Tensor]) -> list[int]:
     """Where in memory the tensors begin."""
-    return [*map(Tensor.data_ptr, tensors)]
+    return [*map(_place, tensors)]
 
 
 # aconite_batch_norm: four pointers, eps, statistics, activation.
@@ -76,8 +79,6 @@ class NormCall:
     """A norm and ACON-C, a ReLU or nothing behind it, on inputs that lie as `x` does.
 
     Attributes:
-        places: where the tensors lie that backward reads beside x, in the operator's order and without absent ones.
-        strides: those of x.
         copied: some tensors had to be converted, so that the call is good for their present values only.
     """
 
@@ -118,8 +119,10 @@ class NormCall:
         if dense is not x:
             raise KernelUnavailableError("x has gaps or repeats in memory: copy it first")
         self.c, self.dtype = x.shape[1], ARITHMETIC[x.dtype]
-        self.strides, self.copied = x.stride(), False
-        self.places = places([t for t in reads if t is not None])
+        self._strides, self.copied = x.stride(), False
+        # What backward reads beside x, in the operator's order, which is that of the gradients.
+        self._places = places([t for t in reads if t is not None])
+        self._absent = [i for i, t in enumerate(reads) if t is None]
         self._held: list[Tensor] = []
         pointers = []
         for tensor in norm[:4]:
@@ -153,15 +156,19 @@ class NormCall:
             check(status)
         return y, statistics
 
-    def stays(self, x: Tensor, reads: Sequence[Tensor | None]) -> bool:
-        """Whether x and what else backward reads lie as they lay."""
-        return x.stride() == self.strides and [t.data_ptr() for t in reads if t is not None] == self.places
+    def stays(self, held: Sequence[Tensor]) -> bool:
+        """Whether x, and what backward reads behind it, lie as they lay."""
+        found = self._places
+        return held[0].stride() == self._strides and [*map(_place, held[1 : len(found) + 1])] == found
 
-    def backward(self, grad: Tensor, x: Tensor, statistics: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of x, weight, bias, p1, p2, beta: vectors of C numbers but the first."""
-        if grad.dtype is not x.dtype or grad.stride() != self.strides:
+    def backward(self, grad: Tensor, x: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of x, weight, bias, p1, p2, beta, of those that `reads` had: vectors of C numbers but the first.
+
+        The statistics are the last of what is held.
+        """
+        if grad.dtype is not x.dtype or grad.stride() != self._strides:
             grad = like(grad, x)
-        dx = torch.empty_like(x)
+        dx, statistics = torch.empty_like(x), held[-1]
         gradients = torch.empty(5 * self.c, dtype=self.dtype)
         status = self._backward(
             *self._head,
@@ -175,7 +182,12 @@ class NormCall:
         if status:
             check(status)
         # Nobody else sees the whole vector, so autograd need not know of views.
-        return (dx, *torch.unsafe_split_with_sizes(gradients, self._sizes))
+        return self._present(dx, *torch.unsafe_split_with_sizes(gradients, self._sizes))
+
+    def _present(self, dx: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        if self._absent:
+            gradients = tuple(g for i, g in enumerate(gradients) if i not in self._absent)
+        return (dx, *gradients)
 
 
 class NormMetaCall(NormCall):
@@ -217,14 +229,18 @@ class NormMetaCall(NormCall):
             check(status)
         return y, statistics, saved
 
-    def backward(self, grad: Tensor, x: Tensor, statistics: Tensor, saved: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Gradients of x, weight, bias, p1, p2 and the generator's first eight, absent ones included."""
-        if saved is None or saved.numel() != self._saved or saved.dtype is not self.dtype or not saved.is_contiguous():
+    def backward(self, grad: Tensor, x: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of x, weight, bias, p1, p2 and the generator's first eight, of those that `reads` had.
+
+        The last of what is held are the statistics and what forward saved.
+        """
+        statistics, saved = held[-2:]
+        if saved.numel() != self._saved or saved.dtype is not self.dtype or not saved.is_contiguous():
             raise ShapeError(
-                f"saved is {saved if saved is None else (saved.dtype, tuple(saved.shape))}; "
+                f"saved is {saved.dtype} of shape {tuple(saved.shape)}; "
                 f"forward made {self._saved} numbers of {self.dtype}"
             )
-        if grad.dtype is not x.dtype or grad.stride() != self.strides:
+        if grad.dtype is not x.dtype or grad.stride() != self._strides:
             grad = like(grad, x)
         dx = torch.empty_like(x)
         gradients = torch.empty(sum(self._sizes), dtype=self.dtype)
@@ -244,4 +260,6 @@ class NormMetaCall(NormCall):
             gradients, self._sizes
         )
         first, second = self._shapes
-        return dx, dweight, dbias, dp1, dp2, dw1.view(first), dw2.view(second), db1, db2, dg1, do1, dg2, do2
+        return self._present(
+            dx, dweight, dbias, dp1, dp2, dw1.view(first), dw2.view(second), db1, db2, dg1, do1, dg2, do2
+        )

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from aconite import functional, reference
 from aconite.errors import SettingsError
-from aconite.kernels import AconCCall
 from aconite.nn.channels import ChannelModule, given_channels
 from aconite.nn.initial import Init, Match, initial_values
-from aconite.nn.kept_calls import BoundCall, Keeper, again, keep
-from aconite.ops import plain, run_bound_acon_c, runs_directly
+from aconite.nn.kept_calls import Keeper, again, keep
+from aconite.ops import bound_acon_c, plain, runs_directly
 
 __all__ = ["AconA", "AconB", "AconC"]
 
@@ -204,7 +203,6 @@ class AconC(_Pointwise):
         slopes = self.p1, self.p2, self.beta
         if torch.compiler.is_compiling() or not runs_directly(x) or not plain(*slopes):
             return
-        call = AconCCall.of(x, slopes, self.channel_dim, self.gate)
-        if call is not None:
-            arguments = (*slopes, self.channel_dim, self.gate)
-            keep(Keeper(self, called=True), (), x, BoundCall(call, run_bound_acon_c, arguments, None))
+        bound = bound_acon_c(x, slopes, self.channel_dim, self.gate)
+        if bound is not None:
+            keep(Keeper(self, called=True), (), x, bound)

@@ -6,19 +6,18 @@ convolutions leave little of Python's own code and data in the caches, more than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, ValuesView
+from collections.abc import Callable, Iterable
 from itertools import chain
+from operator import call, is_, itemgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from aconite.kernels import AconCCall
-from aconite.kernels.norm import NormCall
-from aconite.ops import runs_directly
+from aconite.ops import Bound, runs_directly
 
-__all__ = ["BoundCall", "Keeper", "again", "keep"]
+__all__ = ["Keeper", "again", "keep"]
 
 _SLOT = "_aconite_calls"
 _KEPT = 8  # a detector calls a head once for each of five levels
@@ -29,45 +28,32 @@ _GLOBAL_HOOKS: tuple[dict[int, Any], ...] = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
-_place = Tensor.data_ptr
+_TABLES = ("_parameters", "_buffers", "_modules")
+_OTHERS = frozenset(vars(nn.Module())).difference(_TABLES, ["training"]) | {_SLOT}
+"""A module's attributes that do not decide what it computes: its hooks are asked for by themselves."""
+_END = (object(),)
+_compiling, _place = torch.compiler.is_compiling, Tensor.data_ptr
 
 
-class BoundCall(NamedTuple):
-    """A call of a fused operator, bound to where its tensors lie.
+class Keeper(NamedTuple):
+    """With whom a call is kept.
 
     Attributes:
-        call: the kernel's.
-        apply: runs it under autograd: call, after, x, arguments → y.
-        arguments: the operator's, behind x.
-        after: takes what the kernel returned beside y, such as the statistics that a norm's buffers follow.
+        owner: asks for it by `again`.
+        partner: the module that the owner computes as well, if it is told each time.
+        called: whether the call is the owner's forward, so that its hooks run by themselves; those of others never do.
     """
 
-    call: AconCCall | NormCall
-    apply: Callable[..., Tensor]
-    arguments: tuple[Any, ...]
-    after: Callable[..., None] | None
-
-    def run(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return self.apply(self.call, self.after, x, *self.arguments)
-        y, *beside = self.call.forward(x)
-        if self.after is not None:
-            self.after(*beside)
-        return y
+    owner: nn.Module
+    partner: nn.Module | None = None
+    called: bool = False
 
 
 class _Kept(NamedTuple):
+    holds: Callable[[dict[str, Any], nn.Module | None], bool]
+    """(the owner's attributes, its partner) → whether everything that the call depends on is what it was."""
     partner: nn.Module | None
-    hooks: tuple[dict[int, Any], ...]
-    """Those of the modules that run inside the call, and the global ones: all empty."""
-    values: tuple[ValuesView[Any], ...]
-    """Everything that the modules hold, but for the owner's own attributes."""
-    ids: list[int]
-    held: list[Any]
-    """What the ids are of; alive, so that no other object takes one over."""
-    tensors: list[Tensor]
-    places: list[int]
-    bound: BoundCall
+    run: Callable[[Tensor], Tensor]
 
 
 class _Slot:
@@ -86,59 +72,60 @@ def again(module: nn.Module, x: Tensor, partner: nn.Module | None = None) -> Ten
     """The result of the module's kept call, with this partner, on x; None, and nothing done, where it has none or it
     holds no longer.
     """
-    if torch.compiler.is_compiling():
+    if _compiling():
         return None
     attributes = module.__dict__
     slot = attributes.get(_SLOT)
     if type(slot) is not _Slot or not runs_directly(x):
         return None
     kept = slot.calls.get((x.shape, x.stride(), x.dtype))
-    if (
-        kept is None
-        or kept.partner is not partner
-        or any(kept.hooks)
-        or [*map(id, chain(attributes.values(), *kept.values))] != kept.ids
-        or [*map(_place, kept.tensors)] != kept.places
-    ):
+    if kept is None or not kept.holds(attributes, partner):
         return None
-    return kept.bound.run(x)
+    return kept.run(x)
 
 
-class Keeper(NamedTuple):
-    """With whom a call is kept.
-
-    Attributes:
-        owner: asks for it by `again`.
-        partner: the module that the owner computes as well, if it is told each time.
-        called: whether the call is the owner's forward, so that its hooks run by themselves; those of others never do.
-    """
-
-    owner: nn.Module
-    partner: nn.Module | None = None
-    called: bool = False
-
-
-def keep(keeper: Keeper, inside: Iterable[nn.Module], x: Tensor, bound: BoundCall) -> None:
+def keep(keeper: Keeper, inside: Iterable[nn.Module], x: Tensor, bound: Bound) -> None:
     """Keep the call for inputs like x; ``inside`` are all modules beside owner and partner that it depends on."""
     owner, partner, called = keeper
+    others = (*(() if partner is None else (partner,)), *inside)
+    hooked = others if called else (owner, *others)
+    hooks = [module.__dict__[name] for module in hooked for name in _HOOKS]
+    hooks += _GLOBAL_HOOKS if hooked else ()  # a module that is called runs them itself
+    if any(hooks):
+        return
     attributes = owner.__dict__
     if type(attributes.get(_SLOT)) is not _Slot:
         attributes[_SLOT] = _Slot()
-    modules = (owner, *(() if partner is None else (partner,)), *inside)
-    hooked = modules[1:] if called else modules
-    hooks = (*_GLOBAL_HOOKS, *(module.__dict__[name] for module in hooked for name in _HOOKS))
-    if any(hooks):
-        return
-    # Not the owner's own dictionary, which holds the slot: the circle would outlive the module.
-    dicts = [module.__dict__ for module in modules[1:]]
-    dicts += [module.__dict__[name] for module in modules for name in ("_parameters", "_buffers", "_modules")]
-    values = tuple(entries.values() for entries in dicts)
-    held = [*chain(attributes.values(), *values)]
-    ids = [*map(id, held)]
-    held = [value for value in held if type(value) is not _Slot]  # another circle
-    tensors = [value for value in held if isinstance(value, Tensor)]
-    places = [*map(_place, tensors)]
     calls = attributes[_SLOT].calls
-    if len(calls) >= _KEPT or any(kept.ids != ids for kept in calls.values()):
+    if len(calls) >= _KEPT or not all(kept.holds(attributes, kept.partner) for kept in calls.values()):
         calls.clear()  # those of another state would keep its parameters alive
-    calls[x.shape, x.stride(), x.dtype] = _Kept(partner, hooks, values, ids, held, tensors, places, bound)
+    calls[x.shape, x.stride(), x.dtype] = _Kept(_question(keeper, others, hooks), partner, bound.run)
+
+
+def _question(
+    keeper: Keeper, others: tuple[nn.Module, ...], hooks: list[dict[int, Any]]
+) -> Callable[[dict[str, Any], nn.Module | None], bool]:
+    """`_Kept.holds`. What it remembers does not lead back to the owner: the circle would outlive the module."""
+    partner, dicts = keeper.partner, [module.__dict__ for module in others]
+    own, *theirs = [itemgetter(*(name for name in d if name not in _OTHERS)) for d in (keeper.owner.__dict__, *dicts)]
+    tables = [module.__dict__[name].values() for module in (keeper.owner, *others) for name in _TABLES]
+    tables = [table for table in tables if table]
+
+    def present(attributes: dict[str, Any]) -> Iterable[Any]:
+        return chain(own(attributes), *map(call, theirs, dicts), *tables, _END)
+
+    held = [*present(keeper.owner.__dict__)]
+    sizes = [*map(len, (keeper.owner.__dict__, *dicts))]
+    tensors = [value for table in tables for value in table if isinstance(value, Tensor)]
+    places = [*map(_place, tensors)]
+
+    def holds(attributes: dict[str, Any], now: nn.Module | None) -> bool:
+        return (
+            now is partner
+            and not any(hooks)
+            and [*map(len, (attributes, *dicts))] == sizes
+            and all(map(is_, present(attributes), held))
+            and [*map(_place, tensors)] == places
+        )
+
+    return holds

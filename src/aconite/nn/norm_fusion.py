@@ -12,7 +12,7 @@ from torch.nn.modules import module as torch_module
 from aconite.kernels import norm as norm_kernels
 from aconite.nn.acon import AconA, AconB, AconC
 from aconite.nn.generator import generator_record, statistics_update
-from aconite.nn.kept_calls import BoundCall, Keeper, again, keep
+from aconite.nn.kept_calls import Keeper, again, keep
 from aconite.nn.meta import MetaAconC
 from aconite.ops import (
     batch_norm_acon_c,
@@ -22,8 +22,6 @@ from aconite.ops import (
     formula_needed,
     norm_kernel_serves,
     plain,
-    run_bound_norm,
-    run_bound_norm_meta,
 )
 
 __all__ = ["Behind", "fused", "fused_meta", "norm_activation", "run_pair"]
@@ -145,10 +143,8 @@ def fused(x: Tensor, norm: BatchNorm, behind: Behind, keeper: Keeper) -> Tensor 
         return None
     activation, gate, *slopes = behind
     moving = _moving(norm, x)
-    if _binds(x, *given[:4], *slopes) and (found := bound_norm(x, given, *behind)) is not None:
-        call, arguments = found
-        bound = BoundCall(call, run_bound_norm, arguments, moving)
-        if not call.copied:
+    if _binds(x, *given[:4], *slopes) and (bound := bound_norm(x, given, moving, *behind)) is not None:
+        if not bound.call.copied:
             keep(keeper, (), x, bound)
         return bound.run(x)
     y, statistics = batch_norm_acon_c(x, given, *slopes, activation=activation, gate=gate)
@@ -182,12 +178,12 @@ def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta, keeper: Keeper) -
         if moving is not None:
             moving(statistics)
 
-    if _binds(x, *given[:4], p1, p2, *record[:12]) and (found := bound_norm_meta(x, given, p1, p2, record, act.gate)):
-        call, arguments = found
-        bound = BoundCall(call, run_bound_norm_meta, arguments, move if moving or moving_inside else None)
-        if not call.copied:
-            keep(keeper, [m for m in (act.fc1, bn1, act.fc2, bn2) if m is not None], x, bound)
-        return bound.run(x)
+    if _binds(x, *given[:4], p1, p2, *record[:12]):
+        bound = bound_norm_meta(x, given, move if moving or moving_inside else None, p1, p2, record, act.gate)
+        if bound is not None:
+            if not bound.call.copied:
+                keep(keeper, [m for m in (act.fc1, bn1, act.fc2, bn2) if m is not None], x, bound)
+            return bound.run(x)
     y, statistics, saved = batch_norm_meta_acon_c(x, given, p1, p2, record, act.gate)
     if moving_inside is not None:
         moving_inside(saved)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from aconite.kernels.norm import NormCall
-from aconite.ops.library import below_autograd, define, plain, runs_directly
+from aconite.ops.bound import Bound
+from aconite.ops.library import below_autograd, define, plain
 
 __all__ = ["Operator"]
 
@@ -43,10 +44,9 @@ class Operator:
     formula: Callable[..., Tensor]
     sizes: Callable[..., list[tuple[Any, torch.dtype]]]
 
-    def register(self) -> tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Tensor]]:
-        """Define the operator; return the function that runs it, and one that runs a call bound to arguments before.
-
-        The latter takes the call, what is to be done with the saved vectors (or None), and the arguments; returns y.
+    def register(self) -> tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Bound | None]]:
+        """Define the operator; return the function that runs it, and one that binds it to arguments: these, and what
+        is to be done with the saved vectors (or None).
         """
         count, constants = len(self.differentiable), len(self.constant)
         tensors_end = count + constants
@@ -54,37 +54,21 @@ class Operator:
         later = ", ".join([*self.differentiable, *self.constant[2:]]) + f", {self.options}"
         grads, saved_names = ", ".join(["Tensor"] * count), ", ".join(f"Tensor saved{i}" for i in range(self.saved))
 
-        def held_by(ctx: Any, call: NormCall | None, saved: Sequence[Tensor], arguments: Sequence[Any]) -> None:
-            # Not the running statistics: the kernel returned what it used, and training may move them meanwhile.
-            tensors = arguments[:tensors_end]
-            ctx.save_for_backward(*saved, *tensors[:count], *tensors[count + 2 :])
-            ctx.call, ctx.rest = call, (tensors[count] is None, arguments[tensors_end:])
-
-        def gradient(ctx: Any, grad: Tensor, needs: Sequence[bool]) -> tuple[Any, ...]:
-            """A gradient, or None, for each differentiable argument."""
-            held, call = ctx.saved_tensors, ctx.call
-            saved, tensors = held[: self.saved], held[self.saved :]
-            direct = call is not None and not torch.is_grad_enabled() and runs_directly(grad)
-            # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-            if direct and call.stays(tensors[0], tensors[1:]):
-                every = call.backward(grad, tensors[0], *saved)
-                return tuple([None if t is None else g for g, t in zip(every, tensors, strict=False)])
-            batch, options = ctx.rest
-            found = backward_op(grad, *saved, batch, *tensors, *options)
-            return tuple([g if n else None for g, n in zip(found, needs, strict=False)])
-
         class Rule(torch.autograd.Function):
             """x is the only tensor of its size that is kept."""
 
             @staticmethod
             def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-                call = self.bind(*arguments) if plain(*arguments[:tensors_end]) else None
+                tensors = arguments[:tensors_end]
+                call = self.bind(*arguments) if plain(*tensors) else None
                 if call is not None:
                     y, *saved = call.forward(arguments[0])
                 else:
                     with below_autograd():
                         y, *saved = forward_op(*arguments)
-                held_by(ctx, call, saved, arguments)
+                # Not the running statistics: the kernel returned what it used, and training may move them meanwhile.
+                ctx.save_for_backward(*tensors[:count], *tensors[count + 2 :], *saved)
+                ctx.rest = tensors[count] is None, arguments[tensors_end:]
                 ctx.mark_non_differentiable(*saved)
                 ctx.set_materialize_grads(False)  # else a gradient of zeros is made for what is saved
                 return (y, *saved)
@@ -94,23 +78,41 @@ class Operator:
                 needs = ctx.needs_input_grad
                 if grad is None:
                     return (None,) * len(needs)
-                return (*gradient(ctx, grad, needs), *(None,) * (len(needs) - count))
+                batch, options = ctx.rest
+                found = gradient(grad, ctx.saved_tensors, needs, batch, options)
+                return (*found, *(None,) * (len(needs) - count))
 
-        class Bound(torch.autograd.Function):
-            """`Rule` for a call that was bound before; what it saves stays with it."""
+        def gradient(
+            grad: Tensor, held: Sequence[Any], needs: Sequence[bool], batch: bool, options: Sequence[Any]
+        ) -> list[Tensor | None]:
+            tensors, saved = held[: -self.saved], held[-self.saved :]
+            found = backward_op(grad, *saved, batch, *tensors, *options)
+            return [g if n else None for g, n in zip(found, needs, strict=False)]
 
-            @staticmethod
-            def forward(ctx: Any, call: NormCall, after: Callable[..., None] | None, *arguments: Any) -> Tensor:
-                y, *saved = call.forward(arguments[0])
-                if after is not None:
-                    after(*saved)
-                held_by(ctx, call, saved, arguments)
-                return y
+        def bound(arguments: Sequence[Any], after: Callable[..., None] | None) -> Bound | None:
+            call = self.bind(*arguments)
+            if call is None:
+                return None
+            tensors, batch, options = arguments[1:tensors_end], arguments[count] is None, arguments[tensors_end:]
+            read = (*tensors[: count - 1], *tensors[count + 1 :])  # without the running statistics, as above
 
-            @staticmethod
-            def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-                needs = ctx.needs_input_grad
-                return (None, None, *gradient(ctx, grad, needs[2:]), *(None,) * (len(needs) - count - 2))
+            def bound_gradient(grad: Tensor, held: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
+                x, *present = held
+                every = iter(present)
+                tensors = [None if t is None else next(every) for t in read]
+                asked = iter(needs[1:])
+                wanted = [needs[0], *(t is not None and next(asked) for t in tensors[: count - 1])]
+                found = gradient(grad, [x, *tensors, *every], wanted, batch, options)
+                return [g for g, t in zip(found, [x, *tensors], strict=False) if t is not None]
+
+            learnt, others = read[: count - 1], read[count - 1 :]
+            return Bound(
+                call,
+                tuple(t for t in learnt if t is not None),
+                tuple(t for t in others if t is not None),
+                bound_gradient,
+                after,
+            )
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:
             differentiable = arguments[self.saved + 1 :][:count]
@@ -147,7 +149,7 @@ class Operator:
             result = forward_op(*arguments) if torch.compiler.is_compiling() else Rule.apply(*arguments)
             return result
 
-        return run, Bound.apply
+        return run, bound
 
     def _backward(self, grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         saved, batch, rest = arguments[: self.saved], arguments[self.saved], arguments[self.saved + 1 :]

@@ -7,7 +7,7 @@ mean and biased variance as float64 (2, C), and the layer updates its buffers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from aconite import kernels, reference
 from aconite.errors import KernelUnavailableError
 from aconite.kernels import Generator, align, norm
 from aconite.kernels.norm import Norm, NormCall, NormMetaCall
+from aconite.ops.bound import Bound
 from aconite.ops.fused import Operator
 from aconite.ops.library import formula_needed, observed
 
@@ -27,8 +28,6 @@ __all__ = [
     "bound_norm",
     "bound_norm_meta",
     "norm_kernel_serves",
-    "run_bound_norm",
-    "run_bound_norm_meta",
 ]
 
 _CONSTANTS = {
@@ -114,7 +113,7 @@ def _formula(statistics: Tensor | None, x: Tensor, weight: Any, bias: Any, *rest
 _NORM = ("Tensor x", "Tensor? weight", "Tensor? bias")
 _RUNNING = ("Tensor? mean", "Tensor? var")
 
-_batch_norm_acon_c, run_bound_norm = Operator(
+_batch_norm_acon_c, _bound_norm = Operator(
     name="batch_norm_acon_c",
     differentiable=(*_NORM, "Tensor? p1", "Tensor? p2", "Tensor? beta"),
     constant=_RUNNING,
@@ -200,7 +199,7 @@ def _meta_sizes(*arguments: Any) -> list[tuple[Any, torch.dtype]]:
     return [((2, c), torch.float64), (size, torch.promote_types(x.dtype, torch.float32))]
 
 
-_batch_norm_meta_acon_c, run_bound_norm_meta = Operator(
+_batch_norm_meta_acon_c, _bound_norm_meta = Operator(
     name="batch_norm_meta_acon_c",
     differentiable=(
         *(*_NORM, "Tensor p1", "Tensor p2", "Tensor fc1_weight", "Tensor fc2_weight"),
@@ -229,20 +228,16 @@ def norm_kernel_serves(x: Tensor, *parameters: Tensor, meta: bool = False) -> bo
     return not formula_needed() and not (meta and observed()) and norm.serves_norm(x, *parameters, meta=meta)
 
 
-def bound_norm(x: Tensor, given: Norm, *behind: Any) -> tuple[NormCall, tuple[Any, ...]] | None:
-    """The call of `batch_norm_acon_c` on these arguments, and those that `run_bound_norm` takes after call, what to do
-    afterwards, and x; None where it has to go through the operator.
+def bound_norm(x: Tensor, given: Norm, after: Callable[..., None] | None, *behind: Any) -> Bound | None:
+    """`batch_norm_acon_c` bound to these arguments, with what is to be done with the statistics; None where it has to
+    go through the operator.
     """
-    arguments = _arguments(x, given, *behind)
-    call = _bind(*arguments)
-    return None if call is None else (call, arguments[1:])
+    return _bound_norm(_arguments(x, given, *behind), after)
 
 
-def bound_norm_meta(x: Tensor, given: Norm, *behind: Any) -> tuple[NormMetaCall, tuple[Any, ...]] | None:
+def bound_norm_meta(x: Tensor, given: Norm, after: Callable[..., None] | None, *behind: Any) -> Bound | None:
     """`bound_norm` for `batch_norm_meta_acon_c`."""
-    arguments = _meta_arguments(x, given, *behind)
-    call = _meta_bind(*arguments)
-    return None if call is None else (call, arguments[1:])
+    return _bound_norm_meta(_meta_arguments(x, given, *behind), after)
 
 
 def _arguments(x: Tensor, given: Norm, *behind: Any) -> tuple[Any, ...]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aconite.kernels import AconCCall, Call, align, native_serves
-from aconite.ops.library import below_autograd, define, formula_needed, plain, runs_directly
+from aconite.kernels import Call, align, native_serves
+from aconite.ops.library import below_autograd, define, formula_needed, plain
 
 __all__ = ["Pointwise"]
 
@@ -44,11 +44,8 @@ class Pointwise:
     forward: Callable[..., tuple[Tensor, Call | None]]
     backward: Callable[..., Sequence[Tensor | None]]
 
-    def register(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-        """Define the operator; return the function that runs it, and one that runs a call bound to arguments before.
-
-        The latter takes the call, a place that ACON leaves empty, and the arguments.
-        """
+    def register(self) -> tuple[Callable[..., Tensor], Callable[..., Sequence[Tensor]]]:
+        """Define the operator; return the function that runs it, and the operator of its gradient."""
         count = len(self.inputs) + len(self.parameters)
         arguments = ", ".join([f"Tensor {n}" for n in self.inputs] + [f"Tensor? {n}" for n in self.parameters])
         options = "int channel_dim, str gate"
@@ -82,23 +79,6 @@ class Pointwise:
                 return (*self.backward(call, grad, *tensors, *options, needs), None, None)
             found = backward_op(grad, *tensors, *options, needs)
             return (*(g if n else None for g, n in zip(found, needs, strict=True)), None, None)
-
-        class Bound(torch.autograd.Function):
-            """`Rule` for a call that was bound before."""
-
-            @staticmethod
-            def forward(ctx: Any, call: AconCCall, after: None, *arguments: Any) -> Tensor:
-                ctx.save_for_backward(*arguments[:count])
-                ctx.call, ctx.options = call, arguments[count:]
-                return call.forward(arguments[0])[0]
-
-            @staticmethod
-            def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-                call, (x, *slopes), needs = ctx.call, ctx.saved_tensors, ctx.needs_input_grad[2 : 2 + count]
-                # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-                if not torch.is_grad_enabled() and runs_directly(grad) and call.stays(x, slopes):
-                    return (None, None, *call.backward(grad, x, needs), None, None)
-                return (None, None, *gradient(None, grad, (x, *slopes), ctx.options, needs))
 
         def backward_autograd(grad: Tensor, *arguments: Any) -> Any:
             *tensors, channel_dim, gate, needs = arguments
@@ -140,7 +120,7 @@ class Pointwise:
             result: Tensor = Rule.apply(*arguments)
             return result
 
-        return run, Bound.apply
+        return run, backward_op
 
     def _aligned(self, tensors: Tensors, channel_dim: int) -> list[Any]:
         inputs, parameters = tensors[: len(self.inputs)], tensors[len(self.inputs) :]

@@ -1,0 +1,70 @@
+"""A kernel's call that was bound to its tensors before, under autograd: the shortest way from a layer to the kernel.
+
+In the middle of a network a Python instruction costs twice what it costs in a loop, and two dozen calls of small
+functions more than the kernel on a small map. Hence no argument here that can be bound before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aconite.kernels import AconCCall
+from aconite.kernels.norm import NormCall
+from aconite.ops.library import runs_directly
+
+__all__ = ["Bound"]
+
+_grad_enabled = torch.is_grad_enabled
+
+
+class Bound(NamedTuple):
+    """An operator's call, bound to where its tensors lie.
+
+    Attributes:
+        call: the kernel's.
+        tensors: those behind x that have a gradient, in the order of the call's.
+        read: those that the gradient reads as well.
+        gradient: does what the kernel's call cannot, such as a gradient that has a gradient: (grad, held, needs) → a
+            gradient or None for x and each of `tensors`; held are x, `tensors`, `read`, and what the kernel returned
+            beside y.
+        after: takes what the kernel returned beside y, such as the statistics that a norm's buffers follow.
+    """
+
+    call: AconCCall | NormCall
+    tensors: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
+    gradient: Callable[[Tensor, Sequence[Tensor], Sequence[bool]], Sequence[Tensor | None]]
+    after: Callable[..., None] | None = None
+
+    def run(self, x: Tensor) -> Tensor:
+        """y, for an x that lies as the call's."""
+        if _grad_enabled():
+            y: Tensor = _Rule.apply(self, x, *self.tensors)
+            return y
+        y, *beside = self.call.forward(x)
+        if self.after is not None:
+            self.after(*beside)
+        return y
+
+
+class _Rule(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bound: Bound, x: Tensor, *tensors: Tensor) -> Tensor:
+        y, *beside = bound.call.forward(x)
+        if bound.after is not None:
+            bound.after(*beside)
+        ctx.bound = bound
+        ctx.save_for_backward(x, *tensors, *bound.read, *beside)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        bound, held = ctx.bound, ctx.saved_tensors
+        # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
+        if not _grad_enabled() and runs_directly(grad) and bound.call.stays(held):
+            return (None, *bound.call.backward(grad, *held))
+        return (None, *bound.gradient(grad, held, ctx.needs_input_grad[1:]))
