@@ -7,6 +7,7 @@ convolutions leave little of Python's own code and data in the caches, more than
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import chain
 from operator import call, is_, itemgetter
 from typing import Any, NamedTuple
@@ -49,7 +50,8 @@ class Keeper(NamedTuple):
     called: bool = False
 
 
-class _Kept(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Kept:
     holds: Callable[[dict[str, Any], nn.Module | None], bool]
     """(the owner's attributes, its partner) → whether everything that the call depends on is what it was."""
     partner: nn.Module | None
@@ -111,10 +113,7 @@ def _question(
     tables = [module.__dict__[name].values() for module in (keeper.owner, *others) for name in _TABLES]
     tables = [table for table in tables if table]
 
-    def present(attributes: dict[str, Any]) -> Iterable[Any]:
-        return chain(own(attributes), *map(call, theirs, dicts), *tables, _END)
-
-    held = [*present(keeper.owner.__dict__)]
+    held = [*chain(own(keeper.owner.__dict__), *map(call, theirs, dicts), *tables, _END)]
     sizes = [*map(len, (keeper.owner.__dict__, *dicts))]
     tensors = [value for table in tables for value in table if isinstance(value, Tensor)]
     places = [*map(_place, tensors)]
@@ -124,7 +123,7 @@ def _question(
             now is partner
             and not any(hooks)
             and [*map(len, (attributes, *dicts))] == sizes
-            and all(map(is_, present(attributes), held))
+            and all(map(is_, chain(own(attributes), *map(call, theirs, dicts), *tables, _END), held))
             and [*map(_place, tensors)] == places
         )
 

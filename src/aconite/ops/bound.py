@@ -7,7 +7,8 @@ functions more than the kernel on a small map. Hence no argument here that can b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ __all__ = ["Bound"]
 _grad_enabled = torch.is_grad_enabled
 
 
-class Bound(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bound:
     """An operator's call, bound to where its tensors lie.
 
     Attributes:
@@ -45,20 +47,20 @@ class Bound(NamedTuple):
         if _grad_enabled():
             y: Tensor = _Rule.apply(self, x, *self.tensors)
             return y
-        y, *beside = self.call.forward(x)
+        found = self.call.forward(x)
         if self.after is not None:
-            self.after(*beside)
-        return y
+            self.after(*found[1:])
+        return found[0]
 
 
 class _Rule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, bound: Bound, x: Tensor, *tensors: Tensor) -> Tensor:
         y, *beside = bound.call.forward(x)
-        if bound.after is not None:
-            bound.after(*beside)
         ctx.bound = bound
         ctx.save_for_backward(x, *tensors, *bound.read, *beside)
+        if bound.after is not None:
+            bound.after(*beside)
         return y
 
     @staticmethod
