@@ -18,7 +18,7 @@ def add_check_data(commands: Any) -> None:
         "no data set. Nothing is changed.",
     )
     option = parser.add_argument
-    option("data", metavar="DIR", help="the folder; its layout is found out")
+    option("data", metavar="DATA", help="the folder, whose layout is found out; or hf:NAME, a data set of Hugging Face")
     option("--task", metavar="NAME", help="classification, detection or segmentation (default: by the layout)")
     option("--full", action="store_true", help="decode every image, not only its header and end")
     option("--allow-empty", action="store_true", help="images without objects are in order (detection)")

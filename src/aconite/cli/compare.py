@@ -34,7 +34,8 @@ def add_compare(commands: Any) -> None:
         help="classification, detection or segmentation: compare whole runs of `aconite train`, whose options "
         "`aconite compare --task TASK --help` lists; the options below are for small images in memory",
     )
-    option("--data", metavar="DATA", help="digits (default), mnist5k, or a folder with train/<class>/*, test/<class>/*")
+    option("--data", metavar="DATA", help="digits (default), mnist5k, a folder with train/<class>/*, test/<class>/*, "
+           "or hf:NAME, a data set of Hugging Face on disk or on the Hub")  # fmt: skip
     option("--model", metavar="NAME", help="the network (default resnet8), such as resnet20 or shufflenetv2_x0_5")
     option(
         "--activations",
@@ -98,4 +99,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _default_folder(settings: CompareSettings) -> str:
-    return f"runs/{Path(settings.data).resolve().name}-{settings.model}{'-se' if settings.se else ''}"
+    from aconite.lab.data import data_name
+
+    return f"runs/{data_name(settings.data)}-{settings.model}{'-se' if settings.se else ''}"

@@ -70,7 +70,7 @@ def add_inspect(commands: Any) -> None:
         help="a folder that `aconite compare` wrote, a network such as resnet18:activation=acon-c, or "
         "package.module:function",
     )
-    option("data", metavar="DATA", nargs="?", help="digits, mnist5k, or a folder of images (default: the run's own)")
+    option("data", metavar="DATA", nargs="?", help="digits, mnist5k, a folder, or hf:NAME (default: the run's own)")
     option("--cell", metavar="NAME", help="which training of the folder, such as acon-c-seed0")
     option("--weights", metavar="FILE", help="weights for a network or function, of torch.save or safetensors")
     option("--part", metavar="NAME", default="test", help="test (default) or train")

@@ -31,7 +31,8 @@ def add_search(commands: Any) -> None:
     option("--seed", metavar="N", type=int, help="of the order and of the candidates' trainings (default 0)")
     option("--population", metavar="N", type=int, help="of the evolution (default 50)")
     option("--sample", metavar="N", type=int, help="of the evolution: how many compete to have offspring (default 10)")
-    option("--data", metavar="DATA", help="digits (default), mnist5k, or a folder with train/<class>/*, test/<class>/*")
+    option("--data", metavar="DATA", help="digits (default), mnist5k, a folder with train/<class>/*, test/<class>/*, "
+           "or hf:NAME")  # fmt: skip
     option("--model", metavar="NAME", help="the child network (default resnet8)")
     option("--epochs", metavar="N", type=int, help="passes over the training images (default 4)")
     option("--batch-size", metavar="N", type=int, help="images in a step (default 32)")
@@ -78,6 +79,6 @@ def _nothing(text: str) -> None:
 
 
 def _default_folder(data: str, space: str) -> str:
-    from pathlib import Path
+    from aconite.lab.data import data_name
 
-    return f"runs/search-{Path(data).resolve().name}-{space}"
+    return f"runs/search-{data_name(data)}-{space}"

@@ -42,9 +42,10 @@ def compare_study(given: dict[str, Any], out: str | None, quiet: bool, several: 
     if extra := next((option for option in _INSTEAD if option in given), None):
         raise SettingsError(f"--{extra} is one comparison's: a study has {_INSTEAD[extra]}")
     from aconite.lab import print_study, progress_for, run_study, study_jobs, study_settings
+    from aconite.lab.data import data_name
 
     settings = study_settings(name, **given)
-    folder = out or f"runs/{Path(settings.shared.data).resolve().name}-study-{name}"
+    folder = out or f"runs/{data_name(settings.shared.data)}-study-{name}"
 
     def whole() -> Path:
         finished = run_study(settings, folder, progress_for(quiet), cluster=several.cluster)

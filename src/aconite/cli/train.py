@@ -29,7 +29,7 @@ def add_train(commands: Any) -> None:
         added = tasks.add_parser(
             task,
             help=f"train a network for {task}",
-            usage="%(prog)s --data DIR (--epochs N | --steps N) [--recipe NAME] [--config FILE] [OPTION ...]",
+            usage="%(prog)s --data DATA (--epochs N | --steps N) [--recipe NAME] [--config FILE] [OPTION ...]",
             description="Settings come from the defaults, --recipe, --config and the command line; later ones win.",
             argument_default=argparse.SUPPRESS,
         )
@@ -46,7 +46,7 @@ def add_evaluate(commands: Any) -> None:
     )
     option = parser.add_argument
     option("run_folder", metavar="RUNDIR", help="a folder that `aconite train` wrote")
-    option("--data", metavar="DIR", help="a data set with the same classes (default: the run's, if it was not moved)")
+    option("--data", metavar="DATA", help="a data set with the same classes (default: the run's, if it was not moved)")
     option("--checkpoint", metavar="FILE", help="another state than the finished one, such as a file of checkpoints/")
     option("--batch-size", metavar="N", type=int, default=32, help="images at a time (default 32)")
     option("--workers", metavar="N", type=int, default=0, help="processes that read images (default: one)")
@@ -136,9 +136,10 @@ def settings_of(given: Mapping[str, Any]) -> RunSettings:
 def run_folder(settings: RunSettings, *words: str) -> str:
     """The folder of a run or a comparison that was given none: the data's name and the words."""
     import re
-    from pathlib import Path
 
-    named = [Path(settings.data).resolve().name, *words]
+    from aconite.lab.data import data_name
+
+    named = [data_name(settings.data), *words]
     return "runs/" + "-".join(re.sub(r"[^\w.-]+", "_", word)[:60] for word in named)
 
 

@@ -27,7 +27,8 @@ class CompareSettings:
     """Everything that decides the outcome of a comparison; the same settings and data give the same rows.
 
     Attributes:
-        data: "digits", "mnist5k", or a folder with ``train/<class>/*`` and ``test/<class>/*``.
+        data: "digits", "mnist5k", a folder with ``train/<class>/*`` and ``test/<class>/*``, or ``hf:NAME``, a data set
+            of Hugging Face.
         model: a network of :func:`aconite.models.list_models`.
         activations: names of :func:`aconite.nn.activations`, or formulas such as "x * sigmoid(beta * x)"; differences
             are taken to "relu" or, where that is not among them, to the first.

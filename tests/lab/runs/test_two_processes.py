@@ -95,6 +95,25 @@ def test_without_norms_two_are_one_with_the_doubled_batch(
         torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_the_line_of_an_epoch_tells_the_figures_of_both(
+    quick: Make, tmp_path: Path, with_norms: Callable[[Norm], None]
+) -> None:
+    with_norms(nn.Identity)
+    shown = tmp_path / "shown.json"
+
+    class Shown(RunProgress):
+        def epoch(self, step: int, epoch: int, figures: dict[str, float]) -> None:
+            shown.write_text(json.dumps(figures))
+
+    def work(rank: int) -> int:
+        train(quick(), tmp_path / "run", Shown())
+        return 0
+
+    assert two(work) == [0, 0]
+    history = json.loads((tmp_path / "run" / "rows.jsonl").read_text())["history"]
+    assert json.loads(shown.read_text()) == {name: values[-1] for name, values in history.items()}
+
+
 def test_with_batchnorm_two_are_one_that_normalises_each_half(
     quick: Make, tmp_path: Path, with_norms: Callable[[Norm], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

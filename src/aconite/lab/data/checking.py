@@ -13,6 +13,7 @@ from aconite.lab.data.boxes import check_boxes
 from aconite.lab.data.cityscapes import is_cityscapes, read_cityscapes
 from aconite.lab.data.class_folders import check_class_folders, is_class_folders
 from aconite.lab.data.coco import is_coco, read_coco
+from aconite.lab.data.hugging_face import LAYOUT, check_hugging_face, is_hugging_face, open_hugging_face
 from aconite.lab.data.masks import IGNORED, check_masks, is_masks, read_masks
 from aconite.lab.data.problems import KINDS, Problem, count_kinds, shown
 from aconite.lab.data.voc import is_voc, read_voc
@@ -28,7 +29,10 @@ _LAYOUTS: dict[str, dict[Callable[[Path], bool], str]] = {  # in the order of as
         is_cityscapes: "leftImg8bit/<part>/<city>/* and gtFine/<part>/<city>/* (Cityscapes)",
         is_masks: "train/images/*, train/masks/*, val/images/*, val/masks/*",
     },
-    "classification": {is_class_folders: "train/<class>/* and test/<class>/* (or val)"},
+    "classification": {
+        is_class_folders: "train/<class>/* and test/<class>/* (or val)",
+        is_hugging_face: "hf:NAME (Hugging Face)",
+    },
 }
 
 
@@ -111,7 +115,7 @@ def check_data(
     mask folders are decoded, as nothing else tells their values.
 
     Args:
-        folder: of any layout that is known.
+        folder: of any layout that is known, or hf:NAME.
         task: "classification", "detection" or "segmentation"; None to find it from the layout.
         full: decode every image, which finds damage in the middle of a file.
         allow_empty: an image without objects is in order (detection).
@@ -150,6 +154,11 @@ def check_data(
         names, pairs, problems = check_masks(masks, decode_masks=plain, full=full, workers=workers)
         parts = {part: {"images": len(items)} for part, items in pairs.items()}
         return CheckedData(folder, task, masks.layout, names, parts, tuple(problems))
+    if fits is is_hugging_face:
+        stored = open_hugging_face(str(folder))
+        parts = {part: {"images": len(images)} for part, images in stored.parts.items()}
+        told = check_hugging_face(stored, full=full, workers=workers)
+        return CheckedData(folder, task, LAYOUT, stored.classes, parts, tuple(told))
     found = check_class_folders(folder, full=full, workers=workers)
     parts = {part: {"images": count} for part, count in found.counts.items()}
     return CheckedData(folder, task, found.layout, found.classes, parts, tuple(found.problems))
@@ -157,7 +166,7 @@ def check_data(
 
 def _found(folder: Path, tasks: tuple[str, ...]) -> tuple[str, Callable[[Path], bool]]:
     """The first of the tasks that the folder's layout is for, and what recognised it."""
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_hugging_face(folder):
         raise DataError(f"no data at {folder}: name the folder of a data set")
     for task in tasks:
         for fits in _LAYOUTS[task]:

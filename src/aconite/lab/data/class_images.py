@@ -1,13 +1,12 @@
-"""Images in folders of classes, too many to hold in memory, ImageNet among them; needs the extra vision."""
+"""Images with labels, too many to hold in memory, ImageNet among them; needs the extra vision."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path
-from typing import Any, overload
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from aconite.errors import DataError
 from aconite.lab.data.class_folders import check_class_folders, is_class_folders, list_class_folders
+from aconite.lab.data.hugging_face import check_hugging_face, data_name, is_hugging_face, open_hugging_face
 from aconite.lab.data.image_files import read_image
+from aconite.lab.data.labelled_files import ClassFiles, LabelledFiles
 from aconite.lab.data.on_disk import ImagesOnDisk, Transform, content_hash, evaluation_items, training_items
 from aconite.lab.data.problems import Policy, Problem, check_policy, settle, shown
 from aconite.lab.data.transforms import classification_evaluation, classification_training, tv_tensors
@@ -35,18 +36,15 @@ class ClassImages(ImagesOnDisk):
     """Pairs (image, label): the image a ``tv_tensors.Image`` (3, H, W), upright, uint8 before the transform.
 
     Args:
-        part: the folder of the class folders.
-        files: of each class, in the order of the labels, the names in its folder.
+        files: their files and labels.
         transform: of (image, label).
         problems: "skip" or "stop", for images that prove unreadable while they are read.
     """
 
-    paths: _Paths
+    paths: LabelledFiles
 
-    def __init__(
-        self, part: Path, files: dict[str, list[str]], transform: Transform | None, *, problems: Policy = "stop"
-    ) -> None:
-        super().__init__(_Paths(part, files), transform, problems)
+    def __init__(self, files: LabelledFiles, transform: Transform | None, *, problems: Policy = "stop") -> None:
+        super().__init__(files, transform, problems)
 
     def size(self, index: int) -> tuple[int, int]:
         height, width = read_image(self.paths[index], upright=True).shape[1:]
@@ -60,41 +58,12 @@ class ClassImages(ImagesOnDisk):
         return ((index + step) % len(self) for step in range(1, len(self)))
 
 
-class _Paths(Sequence[Path]):
-    """Paths as one string and numbers: as objects a million would take 400 MB in each loading process."""
-
-    def __init__(self, part: Path, files: dict[str, list[str]]) -> None:
-        names = [os.fsencode(name) for members in files.values() for name in members]
-        self._part, self._classes = part, list(files)
-        self._names = b"".join(names)
-        self._ends = torch.tensor([0, *accumulate(map(len, names))])
-        counts = torch.tensor([len(members) for members in files.values()])
-        self._labels = torch.repeat_interleave(torch.arange(len(counts)), counts)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(len(self))[index]]
-        at = range(len(self))[index]
-        start, end = self._ends[at : at + 2].tolist()
-        return self._part / self._classes[self.label(at)] / os.fsdecode(self._names[start:end])
-
-    def label(self, index: int) -> int:
-        """The number of the image's class."""
-        return int(self._labels[index])
-
-
 @dataclass(frozen=True, eq=False)
 class ClassificationData:
     """A data set: class names (label k is ``classes[k]``), its two parts, and what was left out of them.
 
-    ``content`` is a hash of class names, the files' names, and the bytes of up to 10,000 of them.
+    ``content`` is a hash of class names and files: of folders the names, and the sizes of up to 10,000; of Hugging Face
+    the labels, and the bytes of up to 2,000.
     """
 
     name: str
@@ -115,10 +84,10 @@ def classification_data(
     workers: int = 0,
 ) -> ClassificationData:
     """A folder ``train/<class>/*`` and ``test/<class>/*`` (or ``val``), listed but not opened: 1.3 million files in
-    seconds.
+    seconds; or a data set of Hugging Face, see `aconite.lab.data.hugging_face`.
 
     Args:
-        folder: of ImageNet, or of any classes.
+        folder: of ImageNet, or of any classes; or ``hf:NAME``.
         train_transform: default `classification_training`.
         test_transform: default `classification_evaluation`.
         problems: "stop" raises DataError with the list; "skip" leaves out what is wrong.
@@ -126,37 +95,26 @@ def classification_data(
         workers: processes that share the decoding.
 
     Raises:
+        MissingExtraError: `datasets` is not installed.
         DataError: the folder is no such data set, a part has no image in a class of the training part, as ImageNet's
             val before it is sorted, or there are problems and the policy is "stop".
     """
     check_policy(problems)
-    folder = Path(folder)
-    if not is_class_folders(folder):
-        raise DataError(f"{folder} has no train/<class>/*: see `aconite check-data {folder} --task classification`")
-    listing = list_class_folders(folder)
-    found = check_class_folders(folder, full=True, workers=workers).problems if full else listing.problems
-    wrong = {problem.path for problem in found}
-    parts = {
-        part: {name: _sound(folder / part / name, files.get(name, []), wrong) for name in listing.classes}
-        for part, files in listing.parts.items()
-    }
-    for part, files in parts.items():
-        if not any(files.values()):
-            first = next(problem for problem in found if folder / part in (problem.path, *problem.path.parents))
-            raise DataError(f"{folder} has no usable image for {part}: {shown(first.path, folder)}: {first.reason}")
-    settle(found, problems, folder)
-    (train_part, train_files), (test_part, test_files) = parts.items()
-    train = ClassImages(
-        folder / train_part, train_files, train_transform or classification_training(), problems=problems
-    )
-    test = ClassImages(folder / test_part, test_files, test_transform or classification_evaluation(), problems=problems)
+    source = (_hugging_face if is_hugging_face(folder) else _class_folders)(str(folder), full, workers)
+    for part, files in source.parts.items():
+        if not files:
+            inside = (each for each in source.problems if PurePath(folder, part) in (each.path, *each.path.parents))
+            why = next((f": {shown(first.path, Path(folder))}: {first.reason}" for first in inside), "")
+            raise DataError(f"{folder} has no usable image for {part}{why}")
+    settle(source.problems, problems, Path(folder))
+    train, test = source.parts.values()
     return ClassificationData(
-        name=folder.resolve().name,
-        classes=listing.classes,
-        train=train,
-        test=test,
-        problems=tuple(found),
-        content=content_hash(listing.classes, _records(train_files, test_files, train.paths, test.paths)),
+        name=data_name(folder),
+        classes=source.classes,
+        train=ClassImages(train, train_transform or classification_training(), problems=problems),
+        test=ClassImages(test, test_transform or classification_evaluation(), problems=problems),
+        problems=tuple(source.problems),
+        content=content_hash(source.classes, iter(source.records)),
     )
 
 
@@ -179,15 +137,41 @@ def _collate(items: Sequence[tuple[Any, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([image.as_subclass(Tensor) for image in images]), torch.tensor(labels)
 
 
-def _sound(folder: Path, files: list[str], wrong: set[Path]) -> list[str]:
+class _Source(NamedTuple):
+    classes: tuple[str, ...]
+    parts: Mapping[str, LabelledFiles]  # "train" and one for evaluation
+    problems: list[Problem]
+    records: Iterable[Any]  # what the content hash is made of
+
+
+def _class_folders(name: str, full: bool, workers: int) -> _Source:
+    folder = Path(name)
+    if not is_class_folders(folder):
+        raise DataError(f"{folder} has no train/<class>/*: see `aconite check-data {folder} --task classification`")
+    listing = list_class_folders(folder)
+    found = check_class_folders(folder, full=True, workers=workers).problems if full else listing.problems
+    wrong = {problem.path for problem in found}
+    names = {
+        part: {name: _sound(folder / part / name, files.get(name, []), wrong) for name in listing.classes}
+        for part, files in listing.parts.items()
+    }
+    parts = {part: ClassFiles(folder / part, files) for part, files in names.items()}
+    records = chain(*(files.items() for files in names.values()), _sizes(parts.values()))
+    return _Source(listing.classes, parts, found, records)
+
+
+def _hugging_face(name: str, full: bool, workers: int) -> _Source:
+    found = open_hugging_face(name)
+    problems = check_hugging_face(found, full=True, workers=workers) if full else found.problems
+    parts = {part: images.without({each.path for each in problems}) for part, images in found.parts.items()}
+    return _Source(found.classes, parts, problems, chain(*(images.records() for images in parts.values())))
+
+
+def _sound(folder: Path, files: list[str], wrong: set[PurePath]) -> list[str]:
     return [name for name in files if folder / name not in wrong] if wrong else files
 
 
-def _records(
-    train_files: dict[str, list[str]], test_files: dict[str, list[str]], *parts: Sequence[Path]
-) -> Iterator[Any]:
-    yield from train_files.items()
-    yield from test_files.items()
-    for paths in parts:
-        for index in range(0, len(paths), max(1, 2 * len(paths) // _SIZED)):
-            yield paths[index].stat().st_size
+def _sizes(parts: Iterable[ClassFiles]) -> Iterator[int]:
+    for files in parts:
+        for index in range(0, len(files), max(1, 2 * len(files) // _SIZED)):
+            yield files.file(index).stat().st_size

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from aconite.errors import DataError, MissingExtraError
 from aconite.lab.data.classification import ImageData
+from aconite.lab.data.hugging_face import data_name, open_hugging_face
+from aconite.lab.data.stored_image import ImageFile, StoredImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["read_folder"]
+__all__ = ["read_folder", "read_hugging_face"]
 
 _GRAY_MODES, _COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag that cameras set, and its values of a quarter turn
@@ -25,7 +27,7 @@ _LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini")
 
 
 class _File(NamedTuple):
-    path: Path
+    path: ImageFile
     label: int
     size: tuple[int, int]  # height, width
     gray: bool
@@ -53,11 +55,36 @@ def read_folder(folder: Path, image_size: int | None) -> ImageData:
     classes = _classes(train_folder)
     _check_same_classes(classes, _classes(test_folder), train_folder, test_folder)
     train, test = (list(_files(split, classes)) for split in (train_folder, test_folder))
+    return _read(str(folder), classes, train, test, image_size)
+
+
+def read_hugging_face(data: str, image_size: int | None) -> ImageData:
+    """The same from a data set of Hugging Face; see `aconite.lab.data.hugging_face`.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+        DataError: it cannot be used as it is; also as of `read_folder`.
+    """
+    found = open_hugging_face(data)
+    for problem in found.problems:
+        raise DataError(f"{problem.path}: {problem.reason}; remove it, as by the filter of datasets")
+    for part, images in found.parts.items():
+        if not images:
+            raise DataError(f"{data} has no image for {part}")
+    train, test = (
+        [_header(path, images.label(index)) for index, path in enumerate(images)] for images in found.parts.values()
+    )
+    return _read(data, found.classes, train, test, image_size)
+
+
+def _read(
+    data: str, classes: tuple[str, ...], train: list[_File], test: list[_File], image_size: int | None
+) -> ImageData:
     size = _common_size(train + test) if image_size is None else (image_size, image_size)
     _check_one_kind(train + test)
-    _check_memory(len(train) + len(test), 1 if train[0].gray else 3, size, folder)
+    _check_memory(len(train) + len(test), 1 if train[0].gray else 3, size, data)
     return ImageData(
-        name=folder.resolve().name,
+        name=data_name(data),
         classes=classes,
         train_images=_decode(train, size),
         train_labels=torch.tensor([file.label for file in train]),
@@ -97,7 +124,7 @@ def _counts(path: Path) -> bool:
     return path.name[0] != "." and path.name not in _LEFT_BY_SYSTEMS
 
 
-def _header(path: Path, label: int) -> _File:
+def _header(path: ImageFile, label: int) -> _File:
     with _open(path) as image:
         if image.mode not in _GRAY_MODES + _COLOUR_MODES:
             raise DataError(f"{path} holds pixels of the kind {image.mode!r}: save it with 8 bits a channel")
@@ -115,19 +142,19 @@ def _orientation(image: Image) -> int:
         return 1
 
 
-def _open(path: Path) -> Image:
+def _open(path: ImageFile) -> Image:
     try:
         from PIL import Image as pillow
     except ModuleNotFoundError as error:
         raise MissingExtraError("pillow", "lab") from error
     try:
-        return pillow.open(path)
+        return pillow.open(path.open() if isinstance(path, StoredImage) else path)
     except (OSError, ValueError, pillow.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    if path.is_dir():
+def _unreadable(path: ImageFile, error: Exception) -> DataError:
+    if isinstance(path, Path) and path.is_dir():
         return DataError(f"{path} is a folder: a class folder holds images only")
     reason = getattr(error, "strerror", None) or str(error)
     return DataError(f"cannot read the image {path}: {reason.replace(f' {str(path)!r}', '')}; replace or remove it")
@@ -156,11 +183,11 @@ def _check_one_kind(files: Sequence[_File]) -> None:
             )
 
 
-def _check_memory(count: int, channels: int, size: tuple[int, int], folder: Path) -> None:
+def _check_memory(count: int, channels: int, size: tuple[int, int], data: str) -> None:
     needed, free = count * channels * size[0] * size[1], _free_memory()
     if needed > 0.8 * free:
         raise DataError(
-            f"{folder} needs {needed / 1e9:.1f} GB of memory as {count} images of {size[1]}×{size[0]}, and "
+            f"{data} needs {needed / 1e9:.1f} GB of memory as {count} images of {size[1]}×{size[0]}, and "
             f"{free / 1e9:.1f} GB is free: use a smaller --image-size or fewer images"
         )
 

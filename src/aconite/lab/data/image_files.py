@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aconite.errors import MissingExtraError
 from aconite.lab.data.problems import Problem
+from aconite.lab.data.stored_image import ImageFile, StoredImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +40,7 @@ class Header(NamedTuple):
 class Probe(NamedTuple):
     """A file to look at; ``decode`` reads its pixels, which finds damage in the middle and a mask's values."""
 
-    path: Path
+    path: ImageFile
     decode: bool = False
     mask: bool = False
 
@@ -63,7 +64,7 @@ def probe(task: Probe) -> Header | Problem:
             size, mode, values = (image.height, image.width), image.mode, None
             if task.decode or not _ends_well(file, image.format):
                 values = _decode(image, task.mask)
-            byte_count = os.fstat(file.fileno()).st_size
+            byte_count = file.seek(0, os.SEEK_END)
         if task.decode and image.format == "PNG":  # decoding passes over the checksums
             with _open(path) as image:
                 image.verify()
@@ -76,7 +77,7 @@ def probe(task: Probe) -> Header | Problem:
         return _damaged(path, error)
 
 
-def probe_all(tasks: Iterable[Probe], workers: int = 0) -> dict[Path, Header | Problem]:
+def probe_all(tasks: Iterable[Probe], workers: int = 0) -> dict[ImageFile, Header | Problem]:
     """`probe` for many files, by several processes if asked for."""
     tasks = list({task.path: task for task in tasks}.values())
     return dict(zip((task.path for task in tasks), probe_each(tasks, workers), strict=True))
@@ -91,7 +92,7 @@ def probe_each(tasks: list[Probe], workers: int) -> Iterator[Header | Problem]:
         yield from pool.map(probe, tasks, chunksize=64)
 
 
-def read_image(path: Path, *, upright: bool = False) -> Tensor:
+def read_image(path: ImageFile, *, upright: bool = False) -> Tensor:
     """The pixels as RGB, uint8 (3, H, W): as they are stored, in which boxes and masks count, or ``upright``, as EXIF
     tells.
     """
@@ -115,14 +116,14 @@ def read_mask(path: Path) -> Tensor:
         return torch.from_numpy(np.array(image).astype(np.int64))
 
 
-def _open(file: Path | IO[bytes]) -> Image:
+def _open(file: ImageFile | IO[bytes]) -> Image:
     try:
         from PIL import Image as pillow
         from PIL import UnidentifiedImageError
     except ModuleNotFoundError as error:
         raise MissingExtraError("pillow", "lab") from error
     try:
-        return pillow.open(file)
+        return pillow.open(file.open() if isinstance(file, StoredImage) else file)
     except UnidentifiedImageError as error:
         raise ValueError("it is not an image of a known format") from error
 
@@ -150,7 +151,7 @@ def _ends_well(file: IO[bytes], format: str | None) -> bool:
     return found == end
 
 
-def _damaged(path: Path, error: Exception) -> Problem:
+def _damaged(path: ImageFile, error: Exception) -> Problem:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     cut = "truncated" in reason.lower()
     return Problem("truncated-image" if cut else "unreadable-image", path, reason)

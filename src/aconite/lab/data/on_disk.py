@@ -11,7 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aconite.errors import DataError
 from aconite.lab.data.problems import Policy, Problem, check_policy
+from aconite.lab.data.stored_image import ImageFile
 
 __all__ = ["ImagesOnDisk", "Shuffled", "content_hash", "evaluation_items", "training_items"]
 
@@ -43,10 +44,10 @@ class ImagesOnDisk(Dataset[tuple[Any, Any]], ABC):
         met: 1 for each image of which a problem was met that was not known before, by any of the loading processes.
     """
 
-    def __init__(self, paths: Sequence[Path], transform: Transform | None, problems: Policy) -> None:
+    def __init__(self, paths: Sequence[ImageFile], transform: Transform | None, problems: Policy) -> None:
         check_policy(problems)
         self.paths, self.transform, self.policy = paths, transform, problems
-        self.found: dict[Path, Problem] = {}
+        self.found: dict[PurePath, Problem] = {}
         self.met = torch.zeros(len(paths), dtype=torch.uint8)
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, NamedTuple, get_args
 
 from aconite.errors import DataError, SettingsError
@@ -38,11 +38,11 @@ class Problem(NamedTuple):
     """One thing that is wrong: a name of `KINDS`, the file, and the reason in words."""
 
     kind: str
-    path: Path
+    path: PurePath
     reason: str
 
 
-def shown(path: Path, folder: Path) -> str:
+def shown(path: PurePath, folder: Path) -> str:
     """A path as a person looks for it: below the data set's folder where it lies there."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 

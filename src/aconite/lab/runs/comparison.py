@@ -17,6 +17,7 @@ from pathlib import Path
 
 from aconite.errors import CheckpointError, SettingsError
 from aconite.lab.cluster import Cluster
+from aconite.lab.data import data_name
 from aconite.lab.jobs import Job, finish_all
 from aconite.lab.locks import alone
 from aconite.lab.rows import Row
@@ -92,7 +93,7 @@ class RunsSettings:
 
     def recorded(self) -> Row:
         """What the comparison's folder holds. The images themselves stand in each run's record."""
-        record = self.shared.recorded(Path(self.shared.data).resolve().name, "")
+        record = self.shared.recorded(data_name(self.shared.data), "")
         for name in ("activation", "seed", "content"):
             del record[name]
         return record | {"activations": list(self.activations), "seeds": self.seeds}

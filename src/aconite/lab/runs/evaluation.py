@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aconite.errors import DataError, SettingsError
+from aconite.lab.data import is_hugging_face
 from aconite.lab.manners import quiet_lightning
 from aconite.lab.runs.engine import make_trainer
 from aconite.lab.runs.experiment import Figures
@@ -58,7 +59,7 @@ def evaluate(
         log_activations=None,
         workers=workers,
     )
-    if data is None and not Path(settings.data).is_dir():
+    if data is None and not is_hugging_face(settings.data) and not Path(settings.data).is_dir():
         raise DataError(f"the run's data are no longer at {settings.data}: name them, or others, with --data")
     opened = trained.kind.open_data(settings)
     if opened.found.classes != trained.classes:

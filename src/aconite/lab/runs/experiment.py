@@ -108,11 +108,10 @@ class Experiment(pl.LightningModule, ABC):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        loss, images = self.over_processes(self._losses.sums(self.device)).tolist()
-        loss = loss / images if images else math.nan
-        self.log("train/epoch_loss", loss)
-        self.history.append({"train_loss": loss, **self.measured_last, "seconds": self._seconds()})
-        if not math.isfinite(loss):  # such a network does not come back
+        figures = self.last_figures()
+        self.log("train/epoch_loss", figures["train_loss"])
+        self.history.append(figures | {"seconds": self._seconds()})
+        if not math.isfinite(figures["train_loss"]):  # such a network does not come back
             self.trainer.should_stop = True
 
     def _seconds(self) -> float:
@@ -125,8 +124,9 @@ class Experiment(pl.LightningModule, ABC):
         return gathered.reshape(-1, len(sums)).sum(0)
 
     def last_figures(self) -> Figures:
-        """The training loss so far of this process and the metrics of the last evaluation."""
-        return {"train_loss": self._losses.here(), **self.measured_last}
+        """The epoch's training loss so far and the metrics of the last evaluation; asked of every process together."""
+        loss, images = self.over_processes(self._losses.sums(self.device)).tolist()
+        return {"train_loss": loss / images if images else math.nan, **self.measured_last}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         losses = self.all_gather(self._losses.sums(self.device))
@@ -159,9 +159,6 @@ class _Mean:
     def add(self, loss: Tensor, images: int) -> None:
         self.images += images
         self.sum = self.sum + loss.detach().to(exact(loss.device)) * images
-
-    def here(self) -> float:
-        return float(self.sum) / self.images if self.images else math.nan
 
     def sums(self, device: torch.device) -> Tensor:
         """The sum and the number of images."""

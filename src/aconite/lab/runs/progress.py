@@ -42,8 +42,9 @@ class RunProgress(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Experiment)
-        if trainer.is_global_zero:  # Lightning calls a module's own hook after the callbacks'
-            self.epoch(trainer.global_step, trainer.current_epoch, pl_module.last_figures())
+        figures = pl_module.last_figures()  # Lightning calls a module's own hook after the callbacks'
+        if trainer.is_global_zero:
+            self.epoch(trainer.global_step, trainer.current_epoch, figures)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.close()

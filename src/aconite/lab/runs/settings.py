@@ -125,11 +125,14 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationSettings(RunSettings):
-    """Image classification: folders ``train/<class>/*`` and ``test/<class>/*`` (or ``val``), ImageNet's among them."""
+    """Image classification: folders ``train/<class>/*`` and ``test/<class>/*`` (or ``val``), ImageNet's among them, and
+    data sets of Hugging Face.
+    """
 
     task: ClassVar[str] = "classification"
     metric: ClassVar[str] = "error"
 
+    data: str = option("", "the folder of the data set; or hf:NAME, a data set of Hugging Face on disk or on the Hub")
     image_size: int = option(224, "side of the square that the network sees", lowest=8)
     resize_side: int | None = option(None, "shorter side before the middle is cut out (default: 8/7 of it)", lowest=8)
     crop: str = option("resized", "training crops: resized (a random share of the image) or pad (4 pixels around it)",
