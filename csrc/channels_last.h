@@ -25,10 +25,10 @@ void plan_channels_last(P& p, bool sums) {
   p.parts = most(1, ceil_div(rows, p.length));
 }
 
-// COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of them.
-// Two rows save 5 % where the tensor is near (kNear elements), four as much again where they are wide. From memory one row after the other is up to twice as fast, for
-// the hardware then sees plain streams. Rows so wide that the blocks break them up are no such streams: there the software
-// fetches the next rows ahead.
+// COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
+// them. Two rows save 5 % where the tensor is near (kNear elements), four as much again where they are wide. From memory one row
+// after the other is up to twice as fast, for the hardware then sees plain streams. Rows so wide that the blocks break them up
+// are no such streams: there the software fetches the next rows ahead.
 template <int COUNT, bool AHEAD, class F, class T>
 ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_t width,
                           const typename storage<T>::scalar (*table)[kWide], typename storage<T>::vector* sums) {
@@ -40,12 +40,11 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
-    for (int r = 0; r < COUNT; ++r) {
-      int64_t here = at + r * apart + i;
-      for (int k = 0; AHEAD && k < F::inputs; ++k) __builtin_prefetch(p.in[k] + here + COUNT * apart);
-      for (int k = 0; AHEAD && k < F::outputs; ++k) __builtin_prefetch(p.out[k] + here + COUNT * apart, 1);
-      one_vector(p, here, sum, t);
+    for (int r = 0; AHEAD && r < COUNT; ++r) {
+      for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + at + (r + COUNT) * apart + i);
+      for (int k = 0; k < F::outputs; ++k) __builtin_prefetch(p.out[k] + at + (r + COUNT) * apart + i, 1);
     }
+    several<COUNT>(p, at + i, apart, sum, t);
     for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
   }
   if (W > 1 && i < width) {
@@ -57,7 +56,7 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
   }
 }
 
-// `count` whole periods of VECTORS vectors each, one after the other, with the sums in registers.
+// `count` whole periods of VECTORS vectors each, one after the other, with the sums in registers: none are left for `several`.
 template <int VECTORS, class F, class T>
 void narrow_rows(const pass<F, T>& p, int64_t at, int64_t count, const typename storage<T>::scalar (*table)[kWide],
                  typename storage<T>::vector* sums) {
@@ -92,57 +91,58 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
   alignas(64) double total[F::sums + 1][kWide];
   int64_t period = p.c * p.group, size = p.l * p.c, rows = ceil_div(p.l, p.group);
   bool near = p.n * size <= kNear;
-  int64_t prepared = -1;  // the block and sample whose table it is: units that share one follow each other
-  for (int64_t unit = begin; unit < end; ++unit) {
-    int64_t part = unit % p.parts, n = unit / p.parts % p.n, c = unit / p.parts / p.n * kBlock;
-    int64_t first = part * p.length, last = least(rows, first + p.length), width = least(kBlock, period - c);
-    if (unit / p.parts != prepared) {
-      prepared = unit / p.parts;
-      for (int64_t f = 0; f < p.group; ++f)
+  // Blocks outside: the parts of a sample share a table. (Blocks as units of their own would have two threads in one page.)
+  for (int64_t c = 0; c < period; c += kBlock) {
+    int64_t width = least(kBlock, period - c), prepared = -1;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      int64_t part = unit % p.parts, n = unit / p.parts;
+      int64_t first = part * p.length, last = least(rows, first + p.length);
+      for (int64_t f = 0; n != prepared && f < p.group; ++f)
         F::prepare(&table[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
-    }
-    for (int s = 0; s < F::sums; ++s) memset(total[s], 0, sizeof(double) * (size_t)width);
-    for (int64_t r = first; r < last;) {
-      int64_t stop = least(last, r + kFlush);
-      for (int s = 0; s < F::sums; ++s)
-        for (int64_t v = 0; v < ceil_div(width, W); ++v) sums[s * vectors + v] = V{};
-      if constexpr (W > 1) {
-        int64_t whole = least(stop, size / period) - r, at = n * size + r * period;
-        bool narrow = width == period && whole > 0;
-        if (narrow && width == W)
-          narrow_rows<1>(p, at, whole, table, sums);
-        else if (narrow && width == 2 * W)
-          narrow_rows<2>(p, at, whole, table, sums);
-        else if (narrow && width == 3 * W)
-          narrow_rows<3>(p, at, whole, table, sums);
-        else if (narrow && width == 4 * W)
-          narrow_rows<4>(p, at, whole, table, sums);
-        else
-          narrow = false;
-        if (narrow) r += whole;
+      prepared = n;
+      for (int s = 0; s < F::sums; ++s) memset(total[s], 0, sizeof(double) * (size_t)width);
+      for (int64_t r = first; r < last;) {
+        int64_t stop = least(last, r + kFlush);
+        for (int s = 0; s < F::sums; ++s)
+          for (int64_t v = 0; v < ceil_div(width, W); ++v) sums[s * vectors + v] = V{};
+        if constexpr (W > 1) {
+          int64_t whole = least(stop, size / period) - r, at = n * size + r * period;
+          bool narrow = width == period && whole > 0;
+          if (narrow && width == W)
+            narrow_rows<1>(p, at, whole, table, sums);
+          else if (narrow && width == 2 * W)
+            narrow_rows<2>(p, at, whole, table, sums);
+          else if (narrow && width == 3 * W)
+            narrow_rows<3>(p, at, whole, table, sums);
+          else if (narrow && width == 4 * W)
+            narrow_rows<4>(p, at, whole, table, sums);
+          else
+            narrow = false;
+          if (narrow) r += whole;
+        }
+        int64_t whole = least(stop, size / period);
+        if (near && period >= kBlock)
+          for (; r + 4 <= whole; r += 4)
+            strip<4, false>(p, n * size + r * period + c, period, width, table, sums);
+        if (near)
+          for (; r + 2 <= whole; r += 2)
+            strip<2, false>(p, n * size + r * period + c, period, width, table, sums);
+        else if (period > kBlock)
+          for (; r + 4 <= whole; r += 4)
+            strip<4, true>(p, n * size + r * period + c, period, width, table, sums);
+        for (; r < stop; ++r)  // the last row may be cut short where the period folds several rows
+          strip<1, false>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
+        for (int s = 0; s < F::sums; ++s) {
+          const S* lane = (const S*)(sums + s * vectors);
+          for (int64_t i = 0; i < width; ++i) total[s][i] += (double)lane[i];
+        }
       }
-      int64_t whole = least(stop, size / period);
-      if (near && period >= kBlock)
-        for (; r + 4 <= whole; r += 4)
-          strip<4, false>(p, n * size + r * period + c, period, width, table, sums);
-      if (near)
-        for (; r + 2 <= whole; r += 2)
-          strip<2, false>(p, n * size + r * period + c, period, width, table, sums);
-      else if (period > kBlock)
-        for (; r + 4 <= whole; r += 4)
-          strip<4, true>(p, n * size + r * period + c, period, width, table, sums);
-      for (; r < stop; ++r)  // the last row may be cut short where the period folds several rows
-        strip<1, false>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
       for (int s = 0; s < F::sums; ++s) {
-        const S* lane = (const S*)(sums + s * vectors);
-        for (int64_t i = 0; i < width; ++i) total[s][i] += (double)lane[i];
+        S* partial = p.partial + s * p.sums_stride() + (n * p.parts + part) * p.c + c;
+        for (int64_t f = 1; f < p.group; ++f)
+          for (int64_t i = 0; i < p.c; ++i) total[s][i] += total[s][i + f * p.c];
+        for (int64_t i = 0; i < least(width, p.c); ++i) partial[i] = (S)total[s][i];
       }
-    }
-    for (int s = 0; s < F::sums; ++s) {
-      S* partial = p.partial + s * p.sums_stride() + (n * p.parts + part) * p.c + c;
-      for (int64_t f = 1; f < p.group; ++f)
-        for (int64_t i = 0; i < p.c; ++i) total[s][i] += total[s][i + f * p.c];
-      for (int64_t i = 0; i < least(width, p.c); ++i) partial[i] = (S)total[s][i];
     }
   }
   if (p.past) end_past();
@@ -150,9 +150,7 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
 
 template <class F, class T>
 void run_channels_last(pass<F, T>& p, int64_t grain) {
-  int64_t period = p.c * p.group;
-  run_tasks(ceil_div(period, kBlock) * p.n * p.parts, most(1, grain / most(1, p.length * least(kBlock, period))),
-            channels_last_units<F, T>, &p);
+  run_tasks(p.n * p.parts, most(1, grain / most(1, p.length * p.c * p.group)), channels_last_units<F, T>, &p);
 }
 
 }  // namespace ACONITE_NS

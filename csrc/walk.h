@@ -33,12 +33,11 @@ struct pass {
   int64_t sums_stride() const { return blocks() * parts * c; }
 };
 
+// What is left of one_vector once its inputs are loaded.
 template <class F, class T>
-ACONITE_INLINE void one_vector(const pass<F, T>& p, int64_t at, typename storage<T>::vector* sum,
-                               const typename storage<T>::vector* t) {
-  typedef typename storage<T>::vector V;
-  V in[F::inputs], out[F::outputs ? F::outputs : 1];
-  for (int i = 0; i < F::inputs; ++i) in[i] = load(p.in[i] + at);
+ACONITE_INLINE void finish(const pass<F, T>& p, int64_t at, const typename storage<T>::vector* in,
+                           typename storage<T>::vector* sum, const typename storage<T>::vector* t) {
+  typename storage<T>::vector out[F::outputs ? F::outputs : 1];
   F::apply(in, out, sum, t);
   for (int i = 0; i < F::outputs; ++i) {
     if (F::inputs > 1 && p.past)
@@ -46,6 +45,24 @@ ACONITE_INLINE void one_vector(const pass<F, T>& p, int64_t at, typename storage
     else
       store(p.out[i] + at, out[i]);
   }
+}
+template <class F, class T>
+ACONITE_INLINE void one_vector(const pass<F, T>& p, int64_t at, typename storage<T>::vector* sum,
+                               const typename storage<T>::vector* t) {
+  typename storage<T>::vector in[F::inputs];
+  for (int i = 0; i < F::inputs; ++i) in[i] = load(p.in[i] + at);
+  finish(p, at, in, sum, t);
+}
+// COUNT vectors, `apart` elements from each other, all loaded before the first is stored: a load whose address ends in the same
+// twelve bits as a store just before waits for it, and rows, samples and whole tensors like to lie a multiple of a page apart
+// (7x7x1024: up to twice the time).
+template <int COUNT, class F, class T>
+ACONITE_INLINE void several(const pass<F, T>& p, int64_t at, int64_t apart, typename storage<T>::vector* sum,
+                            const typename storage<T>::vector* t) {
+  typename storage<T>::vector in[COUNT][F::inputs];
+  for (int r = 0; r < COUNT; ++r)
+    for (int k = 0; k < F::inputs; ++k) in[r][k] = load(p.in[k] + at + r * apart);
+  for (int r = 0; r < COUNT; ++r) finish(p, at + r * apart, in[r], sum, t);
 }
 template <class F, class T>
 ACONITE_INLINE void part_vector(const pass<F, T>& p, int64_t at, int64_t count, typename storage<T>::vector* sum,
