@@ -159,7 +159,7 @@ def nothing(pictures: Path) -> None:
         (("--epochs", "many"), nothing, "argument --epochs: invalid int value: 'many'"),
         (("--epochs", "0"), nothing, "epochs is 0"),
         (("--batch_size=8",), nothing, "unknown option '--batch_size': did you mean '--batch-size'?"),
-        (("more",), nothing, "unknown option 'more'"),
+        (("more",), nothing, "'more' is a word too many (see aconite compare --help)"),
         (("--data", "nowhere"), nothing, "no data at nowhere"),
         ((), break_image, "cannot read the image"),
         ((), empty, "is empty"),

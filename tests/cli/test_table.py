@@ -79,7 +79,7 @@ def test_costs(run: Run) -> None:
         (("3", "--cost-batch-size", "2"), "--cost-batch-size says how to do what --costs asks for: add --costs"),
         (("3", "--rows", "nowhere.jsonl"), "cannot read nowhere.jsonl: No such file or directory"),
         (("detection", "--train"), "data is missing: name the folder of a data set with --data"),
-        (("detection", "--train", "--data", "x", "--steps", "1"), "x is neither Pascal VOC nor COCO"),
+        (("detection", "--train", "--data", "x", "--steps", "1"), "no data at x"),
         (("detection", "--train", "--data", "x", "--steps", "1", "--seeds", "0"), "seeds is 0"),
         (("detection", "--train", "--data", "x", "--steps", "1", "--rows", "away"), "cannot read away: No such file"),
         (("detection", "--train", "--device", "cpu"), "the runs' is --accelerator"),

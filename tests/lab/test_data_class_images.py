@@ -193,6 +193,8 @@ def test_gray_images_become_colour(tmp_path: Path) -> None:
 def test_mistakes_are_told(imagenet: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no train/<class>"):
         classification_data(tmp_path)
+    with pytest.raises(DataError, match="nowhere: name the folder"):
+        classification_data(tmp_path / "nowhere")
     with pytest.raises(SettingsError, match="choose skip"):
         classification_data(imagenet, problems="ask")  # type: ignore[arg-type]
     (imagenet / "val").rename(imagenet / "later")

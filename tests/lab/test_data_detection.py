@@ -260,6 +260,8 @@ def test_mistakes_are_told(tmp_path: Path, voc: Path, coco: Path) -> None:
         detection_data(voc, problems="ignore")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="neither Pascal VOC nor COCO"):
         detection_data(tmp_path)
+    with pytest.raises(DataError, match="nowhere: name the folder"):
+        detection_data(tmp_path / "nowhere")
     (coco / "annotations" / "instances_val2017.json").write_text("{}")
     with pytest.raises(DataError, match="needs the lists images, annotations and categories"):
         detection_data(coco)

@@ -167,6 +167,8 @@ def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
         segmentation_data(folder)
     with pytest.raises(DataError, match="neither train/images"):
         segmentation_data(tmp_path)
+    with pytest.raises(DataError, match="nowhere: name the folder"):
+        segmentation_data(tmp_path / "nowhere")
     (folder / "val").rename(folder / "later")
     with pytest.raises(DataError, match="no val/images"):
         segmentation_data(folder)

@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
             fill, self.fill = self.fill, None
             fill(self)
         found, unknown = super().parse_known_args(args, namespace)
+        if unknown and not unknown[0].startswith("-"):
+            self.error(f"{unknown[0]!r} is a word too many")
         if unknown:  # here, where this command's options are known; argparse leaves it to the program's parser
             raise UnknownNameError("option", unknown[0].partition("=")[0], self._option_string_actions)
         return found, unknown

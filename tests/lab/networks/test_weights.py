@@ -42,7 +42,7 @@ def test_after_conversion(model, saved):
     network = classifier(model, activation="acon-c", **SMALL, weights=saved(state), tell=told.append)
     assert same(network, state) == set()
     assert told == []
-    with pytest.raises(StateDictError, match=r"missing: .*\.p1, .*\.beta"):
+    with pytest.raises(StateDictError, match=r"missing: .*\.p1, .*\.beta.*; only activations .*-stage before$"):
         classifier(
             model, activation="acon-c", **SMALL, weights=saved(classifier(model, activation=None, **SMALL).state_dict())
         )
@@ -129,6 +129,12 @@ def test_another_network_is_an_error_that_lists(saved):
     with pytest.raises(StateDictError, match=r"of another shape: .*stem\.conv\.weight.*"):
         classifier("resnet8", activation="relu", channels=1, **SMALL,
                    weights=saved(create("resnet8", num_classes=3).state_dict()))  # fmt: skip
+    large = saved(create("resnet18", num_classes=3, stem="imagenet").state_dict())
+    with pytest.raises(StateDictError, match=r"of another shape: .*; its stem is for images of another size"):
+        classifier("resnet18", activation="acon-c", **SMALL, weights=large, weights_stage="before")
+    shallow = saved(create("resnet8", num_classes=3, stem="small").state_dict())
+    with pytest.raises(StateDictError, match=r"missing: [^;]*more$"):  # whole blocks, not their activations alone
+        classifier("resnet20", activation="acon-c", **SMALL, weights=shallow)
     with pytest.raises(CheckpointError, match="there is no file"):
         classifier("resnet8", activation="relu", **SMALL, weights="nowhere.pt")
 

@@ -7,6 +7,7 @@ import pytest
 
 from aconite.errors import AconiteError
 from aconite.lab.runs import KINDS, recipes, resolve, settings_toml
+from aconite.lab.runs.rates import rate_factor
 
 ALL = [(task, name) for task in KINDS for name in recipes(task)]
 
@@ -34,6 +35,15 @@ def test_the_papers_recipe(name: str) -> None:
               "image_size": 224, "resize_side": 256, "crop": "resized", "crop_scale": (0.08, 1.0), "values": "bgr255",
               "clip_norm": None, "epochs": None}  # fmt: skip
     assert {key: getattr(settings, key) for key in PAPER[name] | shared} == PAPER[name] | shared
+
+
+def test_retinanets_rate_is_detectrons() -> None:
+    settings: Any = resolve("detection", recipe="paper-retinanet", given={"data": "coco"})
+    factor = rate_factor(settings, 90_000)
+    steps = {0: 1 / 3, 250: 2 / 3, 500: 1, 59_999: 1, 60_000: 0.1, 79_999: 0.1, 80_000: 0.01, 89_999: 0.01}
+    assert [factor(step) for step in steps] == pytest.approx([*steps.values()], rel=2e-3)
+    assert (settings.lr, settings.batch_size, settings.weight_decay, settings.steps) == (0.01, 16, 1e-4, 90_000)
+    assert (settings.side, settings.longest, settings.freeze_norms) == (800, 1333, True)
 
 
 @pytest.mark.parametrize(("task", "name"), ALL)

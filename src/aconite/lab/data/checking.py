@@ -15,7 +15,7 @@ from aconite.lab.data.class_folders import check_class_folders, is_class_folders
 from aconite.lab.data.coco import is_coco, read_coco
 from aconite.lab.data.hugging_face import LAYOUT, check_hugging_face, is_hugging_face, open_hugging_face
 from aconite.lab.data.masks import IGNORED, check_masks, is_masks, read_masks
-from aconite.lab.data.problems import KINDS, Problem, count_kinds, shown
+from aconite.lab.data.problems import KINDS, Problem, check_there, count_kinds, shown
 from aconite.lab.data.voc import is_voc, read_voc
 
 __all__ = ["CheckedData", "check_data", "find_task"]
@@ -166,8 +166,8 @@ def check_data(
 
 def _found(folder: Path, tasks: tuple[str, ...]) -> tuple[str, Callable[[Path], bool]]:
     """The first of the tasks that the folder's layout is for, and what recognised it."""
-    if not folder.is_dir() and not is_hugging_face(folder):
-        raise DataError(f"no data at {folder}: name the folder of a data set")
+    if not is_hugging_face(folder):
+        check_there(folder)
     for task in tasks:
         for fits in _LAYOUTS[task]:
             if fits(folder):

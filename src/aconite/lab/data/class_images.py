@@ -18,7 +18,7 @@ from aconite.lab.data.hugging_face import check_hugging_face, data_name, is_hugg
 from aconite.lab.data.image_files import read_image
 from aconite.lab.data.labelled_files import ClassFiles, LabelledFiles
 from aconite.lab.data.on_disk import ImagesOnDisk, Transform, content_hash, evaluation_items, training_items
-from aconite.lab.data.problems import Policy, Problem, check_policy, settle, shown
+from aconite.lab.data.problems import Policy, Problem, check_policy, check_there, settle, shown
 from aconite.lab.data.transforms import classification_evaluation, classification_training, tv_tensors
 
 __all__ = [
@@ -146,6 +146,7 @@ class _Source(NamedTuple):
 
 def _class_folders(name: str, full: bool, workers: int) -> _Source:
     folder = Path(name)
+    check_there(folder)
     if not is_class_folders(folder):
         raise DataError(f"{folder} has no train/<class>/*: see `aconite check-data {folder} --task classification`")
     listing = list_class_folders(folder)

@@ -16,7 +16,7 @@ from aconite.lab.data.boxes import Boxed, check_boxes
 from aconite.lab.data.coco import is_coco, read_coco
 from aconite.lab.data.image_files import read_image
 from aconite.lab.data.on_disk import ImagesOnDisk, Transform, content_hash, evaluation_items, training_items
-from aconite.lab.data.problems import Policy, Problem, check_policy, settle
+from aconite.lab.data.problems import Policy, Problem, check_policy, check_there, settle
 from aconite.lab.data.transforms import detection_evaluation, detection_training, tv_tensors
 from aconite.lab.data.voc import is_voc, read_voc
 
@@ -108,6 +108,7 @@ def detection_data(
     """
     check_policy(problems)
     folder = Path(folder)
+    check_there(folder)
     if not (is_voc(folder) or is_coco(folder)):
         raise DataError(f"{folder} is neither Pascal VOC nor COCO: see `aconite check-data {folder} --task detection`")
     source = (read_voc if is_voc(folder) else read_coco)(folder)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from aconite.errors import DataError, SettingsError
 
-__all__ = ["KINDS", "Policy", "Problem", "check_policy", "count_kinds", "settle", "shown"]
+__all__ = ["KINDS", "Policy", "Problem", "check_policy", "check_there", "count_kinds", "settle", "shown"]
 
 Policy = Literal["skip", "stop"]
 
@@ -61,6 +61,12 @@ def check_policy(policy: str) -> None:
     """Raises SettingsError unless the policy is "skip" or "stop"."""
     if policy not in get_args(Policy):
         raise SettingsError(f"problems is {policy!r}: choose skip (leave out what is wrong and count it) or stop")
+
+
+def check_there(folder: Path) -> None:
+    """Raises DataError unless there is such a folder."""
+    if not folder.is_dir():
+        raise DataError(f"no data at {folder}: name the folder of a data set")
 
 
 def settle(problems: Sequence[Problem], policy: Policy, folder: Path) -> None:

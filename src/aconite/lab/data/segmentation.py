@@ -16,7 +16,7 @@ from aconite.lab.data.cityscapes import is_cityscapes, read_cityscapes
 from aconite.lab.data.image_files import Header, read_image, read_mask
 from aconite.lab.data.masks import IGNORED, Masked, check_masks, is_masks, read_masks
 from aconite.lab.data.on_disk import ImagesOnDisk, Transform, content_hash, evaluation_items, training_items
-from aconite.lab.data.problems import Policy, Problem, check_policy, settle
+from aconite.lab.data.problems import Policy, Problem, check_policy, check_there, settle
 from aconite.lab.data.transforms import segmentation_evaluation, segmentation_training, tv_tensors
 
 __all__ = [
@@ -117,6 +117,7 @@ def segmentation_data(
     """
     check_policy(problems)
     folder = Path(folder)
+    check_there(folder)
     if is_cityscapes(folder):
         source = read_cityscapes(folder)
     elif is_masks(folder):

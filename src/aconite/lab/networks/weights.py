@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aconite.errors import SettingsError, StateDictError
 from aconite.lab.networks.choice import Choice
 from aconite.models import read_weights
+from aconite.nn import ChannelModule
 
 __all__ = ["Stage", "load_weights", "with_weights"]
 
@@ -20,6 +21,7 @@ Stage = Literal["before", "after"]
 _HOLDERS = ("state_dict", "model")  # under which checkpoints keep the tensors
 _OURS = "network."  # in checkpoints of our runs, which also hold metrics
 _PREFIXES = (_OURS, "module.", "model.")  # the others are DataParallel's and those of other people's Lightning modules
+_STEM = "stem.conv.weight"  # of our networks
 _LISTED = 8
 
 
@@ -106,8 +108,20 @@ def load_weights(
         except RuntimeError as error:  # a heading, then a line for each entry
             faults["of another shape"] = [line.strip() for line in str(error).splitlines()[1:]]
     if told := [f"{what}: {_listed(names)}" for what, names in faults.items() if names]:
+        told += _advice(network, wanted, faults["missing"], faults["unexpected"])
         raise StateDictError(f"{os.fspath(path)} is of another network; " + "; ".join(told))
     return tuple(key for key in given if key in left_out)
+
+
+def _advice(network: nn.Module, wanted: Mapping[str, Tensor], missing: list[str], unexpected: list[str]) -> list[str]:
+    """What to write instead, where that can be told."""
+    activations = [path for path, module in network.named_modules() if isinstance(module, ChannelModule)]
+    if missing and not unexpected and all(key.startswith(tuple(f"{path}." for path in activations)) for key in missing):
+        return ["only activations are missing: if it is of the network before it got them, add --weights-stage before"]
+    given, own = wanted.get(_STEM), network.state_dict().get(_STEM)
+    if given is not None and own is not None and given.shape[2:] != own.shape[2:]:
+        return ["its stem is for images of another size: at --image-size 96 and more it is another one than below"]
+    return []
 
 
 def _named(content: Mapping[str, Any]) -> dict[str, Tensor]:
