@@ -71,7 +71,7 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
         callbacks.append(LogActivations(settings.log_activations))
     torch.manual_seed(settings.seed)
     network = kind.network(_as_it_starts(settings, out), len(data.found.classes), display.note)
-    with quiet_lightning(), ExitStack() as held:
+    with readable_errors(), quiet_lightning(), ExitStack() as held:
         trainer = make_trainer(settings, out, callbacks, batches)
 
         def begin() -> Row | None:
@@ -90,7 +90,7 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
         parameters = sum(each.numel() for each in network.parameters())
         experiment, started = kind.experiment(network, settings, data.found.classes), time.perf_counter()
         resume = last_good_checkpoint(out / "checkpoints", display.note)
-        with honest_interrupts(watch), readable_errors():
+        with honest_interrupts(watch):
             trainer.fit(experiment, batches, ckpt_path=resume, weights_only=True)
         row = _row(experiment, batches, trainer.world_size) | {"parameters": parameters, "timing": {
             "epoch_seconds": [epoch["seconds"] for epoch in experiment.history],
