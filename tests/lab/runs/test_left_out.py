@@ -7,9 +7,9 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed import KillAt, Killed
 from two_processes import two
 
 from aconite.lab.runs import ClassificationSettings, RunProgress, train
@@ -57,18 +57,10 @@ def test_what_breaks_on_the_way_is_counted_once(quick: Make, data: Path, tmp_pat
 
 
 def test_what_was_left_out_before_a_run_goes_on_is_counted(quick: Make, data: Path, tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
-
-    class Kill(RunProgress):
-        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            if trainer.current_epoch == 1:
-                raise Killed
-
     settings = quick(data=str(data), problems="skip", batch_size=13)  # no image is left over in an epoch
     broken = {data / name: break_on_the_way(data / name) for name in ("train/dark/3.png", "test/bright/1.png")}
     with pytest.raises(Killed):
-        train(settings, tmp_path / "run", Kill())
+        train(settings, tmp_path / "run", KillAt(1))
     for path, content in broken.items():
         path.write_bytes(content)
     break_on_the_way(data / "train/dark/5.png")

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from killed import KillAt, Killed
 from torch import nn
 
 from aconite.errors import MissingExtraError, SettingsError
-from aconite.lab.runs import ClassificationSettings, RunProgress, run_progress, train
+from aconite.lab.runs import ClassificationSettings, run_progress, train
 
 Make = Callable[..., ClassificationSettings]
 
@@ -40,17 +41,9 @@ def test_the_curves(quick: Make, tmp_path: Path) -> None:
 
 
 def test_each_start_has_its_own_curves(quick: Make, tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
-
-    class Kill(RunProgress):
-        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            if trainer.current_epoch == 2:
-                raise Killed
-
     settings = quick(loggers=("csv",))
     with pytest.raises(Killed):
-        train(settings, tmp_path, Kill())
+        train(settings, tmp_path, KillAt(2))
     train(settings, tmp_path)
     steps = [[int(row["step"]) for row in curves(tmp_path, start) if row["test/error"]] for start in (0, 1)]
     assert steps == [[5, 11], [17]]
