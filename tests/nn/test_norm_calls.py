@@ -232,3 +232,33 @@ def test_statistics_move_with_every_call(kind, grad):
     assert layer.num_batches_tracked == 3
     torch.testing.assert_close(layer.running_mean, truth.running_mean)
     torch.testing.assert_close(layer.running_var, truth.running_var)
+
+
+@pytest.mark.parametrize("layer", [AconC(8), *(kind(8) for kind in LAYERS)], ids=lambda layer: type(layer).__name__)
+def test_a_gradient_of_the_gradient(layer):
+    layer = copy.deepcopy(layer).double()
+    x = images((3, 8, 2, 2), torch.float64).requires_grad_()
+    layer(x)
+    assert torch.autograd.gradgradcheck(layer, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [AconC(8), *(kind(8) for kind in LAYERS)], ids=lambda layer: type(layer).__name__)
+def test_attributes_come_and_go(layer):
+    torch.manual_seed(0)
+    layer, x = copy.deepcopy(layer), images()
+    layer.label = "stem"
+    layer(x)
+    layer(x)
+    del layer.label
+    same(layer, x)
+    layer.label = "again"
+    same(layer, x)
+
+
+def test_calls_of_many_shapes_do_not_pile_up():
+    layer = AconC(8)
+    held = []
+    for size in range(1, 30):
+        layer(images((2, 8, size, 3)))
+        held.append(len(layer.__dict__["_aconite_calls"].calls))
+    assert max(held) == 8
