@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aconite.kernels import native_library
+from aconite.kernels import AconCCall, native_library
 from aconite.kernels.norm import NormCall
-from aconite.nn import AconC, BatchNormAconC2d, BatchNormMetaAconC2d, MetaAconC, norm_activation
+from aconite.nn import AconA, AconC, BatchNormAconC2d, BatchNormMetaAconC2d, MetaAconC, norm_activation
 
 pytestmark = pytest.mark.skipif(native_library().reason is not None, reason="the kept calls are the kernel's")
 LAYERS = [BatchNormAconC2d, BatchNormMetaAconC2d]
@@ -114,6 +114,7 @@ def test_a_converted_parameter_is_not_kept(kind):
 def test_saved_tensors_may_come_back_elsewhere(layer, moved):
     x = images()
     _, gradients = apart(layer, x)
+    layer(x)  # the next call is the kept one
     leaf = x.clone().requires_grad_()
 
     def elsewhere(tensor):
@@ -262,3 +263,26 @@ def test_calls_of_many_shapes_do_not_pile_up():
         layer(images((2, 8, size, 3)))
         held.append(len(layer.__dict__["_aconite_calls"].calls))
     assert max(held) == 8
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("kind", [AconA, AconC, MetaAconC, *LAYERS])
+def test_several_gradients_at_once(kind, calls):
+    torch.manual_seed(0)
+    layer, x = kind(8), images((3, 8, 2, 2)).requires_grad_()
+    for _ in range(calls):  # the second is a kept one
+        y = layer(x)
+    directions = torch.randn((4, *y.shape), generator=torch.Generator().manual_seed(4))
+    alone = [torch.autograd.grad(y, x, direction, retain_graph=True)[0] for direction in directions]
+    (together,) = torch.autograd.grad(y, x, directions, is_grads_batched=True)
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-6)
+
+
+def test_no_gradient_of_images_that_need_none(monkeypatch):
+    layer, x = AconC(8), images()
+    layer(x)
+    found = []
+    backward = AconCCall.backward
+    monkeypatch.setattr(AconCCall, "backward", lambda *given: found.append(backward(*given)) or found[-1])
+    layer(x).sum().backward()
+    assert [gradient is None for gradient in found[0]] == [True, False, False, False]

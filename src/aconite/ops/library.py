@@ -16,6 +16,7 @@ _LIBRARY = torch.library.Library("aconite", "DEF")  # type: ignore[no-untyped-ca
 below_autograd = torch._C._AutoDispatchBelowAutograd
 
 _functorch_level = torch._C._functorch.peek_interpreter_stack
+_batched = torch._C._functorch.is_legacy_batchedtensor  # of torch.autograd.grad(…, is_grads_batched=True)
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _PLAIN: set[Any] = {Tensor, torch.nn.Parameter, type(None)}
 
@@ -67,6 +68,7 @@ def runs_directly(x: Tensor) -> bool:
         type(x) in _PLAIN
         and x.is_cpu
         and x.layout is torch.strided
+        and not _batched(x)
         and not _dispatch_modes()
         and _functorch_level() is None
         and torch.autograd.forward_ad._current_level < 0

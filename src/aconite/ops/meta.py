@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aconite import kernels, reference
 from aconite.kernels import Generator, align, cpu_meta
-from aconite.ops.library import below_autograd, define, formula_needed, observed, plain
+from aconite.ops.library import below_autograd, define, formula_needed, observed, plain, runs_directly
 
 __all__ = ["meta_acon_c", "meta_kernel_serves"]
 
@@ -117,7 +117,7 @@ class _Rule(torch.autograd.Function):
         saved, *tensors = ctx.saved_tensors
         options = ctx.options
         found: Sequence[Tensor | None]
-        if not torch.is_grad_enabled() and plain(grad, *tensors):
+        if not torch.is_grad_enabled() and runs_directly(grad) and plain(*tensors):
             x, p1, p2, *weights = tensors
             found = cpu_meta.meta_backward(ctx.call, grad, saved, x, p1, p2, (*weights, *options[:-2]), *options[-2:])
         else:

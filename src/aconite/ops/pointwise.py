@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aconite.kernels import Call, align, native_serves
-from aconite.ops.library import below_autograd, define, formula_needed, plain
+from aconite.ops.library import below_autograd, define, formula_needed, plain, runs_directly
 
 __all__ = ["Pointwise"]
 
@@ -74,7 +74,7 @@ class Pointwise:
         def gradient(
             call: Call | None, grad: Tensor, tensors: Tensors, options: tuple[int, str], needs: Sequence[bool]
         ) -> tuple[Any, ...]:
-            if not torch.is_grad_enabled() and plain(grad, *tensors):
+            if not torch.is_grad_enabled() and runs_directly(grad) and plain(*tensors):
                 # Autograd itself drops what is not needed and turns a gradient into its tensor's dtype.
                 return (*self.backward(call, grad, *tensors, *options, needs), None, None)
             found = backward_op(grad, *tensors, *options, needs)
