@@ -59,7 +59,7 @@ class AconCCall:
         if grad.dtype is not x.dtype or grad.stride() != self._strides:
             grad = like(grad, x)
         dx = torch.empty_like(x) if x.requires_grad else None
-        gradients = [*map(torch.empty_like, slopes)]  # 11 µs less than cutting one vector, in the middle of a network
+        gradients = [*map(torch.empty_like, slopes)]  # in the middle of a network cheaper than one vector cut up
         status = self._backward(
             *(self._address, grad.data_ptr(), x.data_ptr(), *self._places),
             *(None if dx is None else dx.data_ptr(), *map(_place, gradients)),
