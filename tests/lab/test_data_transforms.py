@@ -80,6 +80,50 @@ def test_a_box_that_vanishes_takes_its_entries_along() -> None:
     assert [len(changed[name]) for name in ("labels", "area", "iscrowd")] == [1, 1, 1]
 
 
+def test_blur_is_the_binomial_kernel_with_mirrored_edges() -> None:
+    draws = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 7, 9), generator=draws, dtype=torch.uint8)
+    weights = [1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16]
+
+    def at(place: int, length: int) -> int:
+        return -place if place < 0 else 2 * (length - 1) - place if place >= length else place
+
+    blurred = transforms.Blur()(tv_tensors.Image(image))
+    assert isinstance(blurred, tv_tensors.Image)
+    assert blurred.dtype == torch.uint8
+    for c, y, x in ((0, 0, 0), (1, 3, 4), (2, 6, 1), (0, 5, 8)):
+        expected = sum(
+            weights[i] * weights[j] * float(image[c, at(y + i - 2, 7), at(x + j - 2, 9)])
+            for i in range(5)
+            for j in range(5)
+        )
+        assert float(blurred[c, y, x]) == pytest.approx(expected, abs=0.5)
+    assert transforms.Blur()(tv_tensors.Image(image[:, :2])).shape == (3, 2, 9)
+
+
+def test_segmentation_is_blurred_and_turned_as_often_as_told() -> None:
+    """Blurring leaves the mask as it is, and turning does not."""
+    image, mask = image_of(24, 24), tv_tensors.Mask(torch.arange(24 * 24).view(24, 24) % 7)
+
+    def changed(**options: float) -> tuple[int, int]:
+        change = transforms.segmentation_training(24, (1.0, 1.0), rotation=20, flip=0.0, **options)
+        plain = transforms.segmentation_training(24, (1.0, 1.0), flip=0.0)(image, mask)
+        torch.manual_seed(0)
+        pairs = [change(image, mask) for _ in range(40)]
+        return (sum(not torch.equal(one, plain[0]) for one, _ in pairs),
+                sum(not torch.equal(other, mask) for _, other in pairs))  # fmt: skip
+
+    assert changed(turn=0.0) == (0, 0)
+    assert changed(turn=0.0, blur=1.0) == (40, 0)
+    always, blurred, turned = changed(), changed(turn=0.0, blur=0.5), changed(turn=0.5)
+    assert always[0] == 40
+    assert always[1] > 30  # less than half a pixel moves no label
+    assert 10 < blurred[0] < 30
+    assert blurred[1] == 0
+    assert 10 < turned[0] < 30
+    assert 5 < turned[1] <= turned[0]
+
+
 def test_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     spec = importlib.util.spec_from_file_location("without", transforms.__file__)

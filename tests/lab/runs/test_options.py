@@ -20,12 +20,13 @@ class Record:
     pair: tuple[float, ...] = option((0.5, 2.0), "two", above=0, count=2)
     where: str = option("here", "a place")
     on: bool = option(False, "whether")
+    sides: tuple[int, ...] | None = option(None, "two, if any", lowest=1, count=2)
     hidden: int = 0
 
 
 def test_options_are_in_order_and_hold_what_help_needs() -> None:
     assert [one.name for one in options_of(Record)] == [
-        "lr", "count", "least", "kind", "names", "pair", "where", "on",
+        "lr", "count", "least", "kind", "names", "pair", "where", "on", "sides",
     ]  # fmt: skip
     by_name = {one.name: one for one in options_of(Record)}
     assert by_name["kind"].choices == ("a", "b")
@@ -44,6 +45,8 @@ def test_options_are_in_order_and_hold_what_help_needs() -> None:
         ("names", "", []),
         ("pair", "0.5, 2", [0.5, 2]),
         ("pair", "[0.5, 2]", [0.5, 2]),
+        ("sides", "3,4", [3, 4]),
+        ("sides", "none", "none"),
         ("where", "2", "2"),
         ("where", "a,b", "a,b"),
         ("lr", "fast", "fast"),
@@ -61,6 +64,8 @@ def test_words_of_the_command_line(name: str, text: str, value: Any) -> None:
         ({"least": None}, None),
         ({"names": ["y"]}, ("y",)),
         ({"pair": [1, 2]}, (1.0, 2.0)),
+        ({"sides": [1, 2]}, (1, 2)),
+        ({"sides": "none"}, None),
         ({"where": 2}, "2"),
     ],
 )
@@ -86,6 +91,7 @@ def test_values_become_the_records_types(given: dict[str, Any], value: Any) -> N
         ({"pair": [1.0]}, "pair is [1.0] (my.toml): it must be 2 numbers"),
         ({"pair": [1.0, -1]}, "pair is -1 (my.toml): it must be a number above 0"),
         ({"pair": [1.0, "a"]}, "pair is [1.0, 'a'] (my.toml): it must be a list of numbers, such as [0.5, 2.0]"),
+        ({"sides": [1]}, "sides is [1] (my.toml): it must be 2 whole numbers"),
         ({"on": 1}, "on is 1 (my.toml): it must be true or false"),
         ({"where": 1.5}, "where is 1.5 (my.toml): it must be a text"),
     ],

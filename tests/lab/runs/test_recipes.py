@@ -46,6 +46,16 @@ def test_retinanets_rate_is_detectrons() -> None:
     assert (settings.side, settings.longest, settings.freeze_norms) == (800, 1333, True)
 
 
+def test_pspnets_recipe_is_its_public_codes() -> None:
+    settings: Any = resolve("segmentation", recipe="paper-pspnet", given={"data": "cityscapes"})
+    expected = {"epochs": 200, "batch_size": 16, "lr": 0.01, "head_rate": 10, "schedule": "poly", "momentum": 0.9,
+                "weight_decay": 1e-4, "decay": "all", "crop": (713, 713), "scale": (0.5, 2.0), "rotation": 10,
+                "turn": 0.5, "blur": 0.5, "flip": 0.5, "auxiliary": 0.4, "dropout": 0.1, "bins": (1, 2, 3, 6),
+                "window": (713, 713), "evaluate_flipped": True, "evaluation_side": None, "sync_batchnorm": True,
+                "warmup": 0, "clip_norm": None, "freeze_norms": False}  # fmt: skip
+    assert {key: getattr(settings, key) for key in expected} == expected
+
+
 @pytest.mark.parametrize(("task", "name"), ALL)
 def test_settings_come_back_from_their_file(task: str, name: str, tmp_path: Path) -> None:
     given = {"data": 'häuser "1" \\ 2', "model": "torchvision/resnet18", "activation": "none", "clip_norm": 3}

@@ -42,9 +42,13 @@ class PSPNet(FreezableNorms):
             return scores
         return scores, _resized(self.auxiliary(before), size)
 
+    def heads(self) -> tuple[_Head, ...]:
+        """What comes after the body."""
+        return (self.head,) if self.auxiliary is None else (self.head, self.auxiliary)
+
     def activate(self, activation: str, init: str, tell: Tell) -> None:
         """Put the activation where the heads' ReLUs are."""
-        for head in filter(None, (self.head, self.auxiliary)):
+        for head in self.heads():
             activate(head, activation, torch.zeros(2, head.inputs, 12, 12), init=init, tell=tell)
 
 

@@ -54,7 +54,7 @@ def options_of(record: type) -> list[Option]:
 
 def read_value(text: str, option: Option) -> Any:
     """What a word of the command line stands for: numbers and lists as TOML writes them, several words between commas
-    for a list, "none" for an empty one, and any other word itself.
+    for a list, "none" for an empty one or, where there may be none, for no list, and any other word itself.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -65,7 +65,9 @@ def read_value(text: str, option: Option) -> Any:
     [0.01, [1, 2, 3]]
     """
     if get_origin(_required(option.kind)) is tuple and not text.startswith("["):
-        return [] if text == "none" else [_toml(part.strip()) for part in text.split(",") if part.strip()]
+        if text == "none":
+            return text if _optional(option.kind) else []
+        return [_toml(part.strip()) for part in text.split(",") if part.strip()]
     return text if _required(option.kind) is str else _toml(text)
 
 

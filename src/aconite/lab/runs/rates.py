@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +16,34 @@ __all__ = ["optimiser", "rate_factor"]
 
 
 def optimiser(network: nn.Module, settings: RunSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW in which learnt activations, biases and norms are not decayed."""
+    """SGD or AdamW. Learnt activations do not decay, and biases and norms only if ``decay`` is "all". In the heads of a
+    network for segmentation every rate, that of activations too, is ``head_rate`` times what it is in the backbone.
+
+    The first group is of the backbone's weights.
+    """
     groups = param_groups(network, settings.weight_decay, lr=settings.lr, activation_lr=settings.activation_lr)
+    if settings.decay == "all":
+        for group in groups:
+            if group["name"] == "biases and norms":
+                group["weight_decay"] = settings.weight_decay
+    if (factor := getattr(settings, "head_rate", 1.0)) != 1:
+        whole: Any = network
+        groups = _with_heads_apart(groups, whole.heads(), factor)
     if settings.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def _with_heads_apart(groups: list[dict[str, Any]], heads: Iterable[nn.Module], factor: float) -> list[dict[str, Any]]:
+    """Each group in two, the heads' after all others."""
+    own = {id(parameter) for head in heads for parameter in head.parameters()}
+    parts: list[dict[str, Any]] = []
+    for prefix, inside in (("", False), ("head: ", True)):
+        for group in groups:
+            if chosen := [each for each in group["params"] if (id(each) in own) == inside]:
+                rate = group["lr"] * factor if inside else group["lr"]
+                parts.append({**group, "name": prefix + group["name"], "params": chosen, "lr": rate})
+    return parts
 
 
 def rate_factor(settings: RunSettings, steps: int) -> Callable[[int], float]:

@@ -53,7 +53,10 @@ class RunSettings:
     lr: float = option(0.1, "highest learning rate", above=0)
     activation_lr: float | None = option(None, "learning rate of the activations' parameters, if another", above=0)
     momentum: float = option(0.9, "of sgd", lowest=0, highest=1)
-    weight_decay: float = option(1e-4, "of weights; never of activations, biases and norms", lowest=0)
+    weight_decay: float = option(1e-4, "of what decay says", lowest=0)
+    decay: Literal["weights", "all"] = option(
+        "weights", "what decays: weights, or all (biases and norms too, but not those of activations)"
+    )
     schedule: str = option("cosine", "how the rate falls", choices=("constant", "cosine", "linear", "poly", "steps"))
     milestones: tuple[float, ...] = option((0.667, 0.889), "shares of the training after which schedule steps divides "
                                            "the rate by 10", above=0, highest=1)  # fmt: skip
@@ -192,6 +195,8 @@ class SegmentationSettings(RunSettings):
     scale: tuple[float, ...] = option((0.5, 2.0), "least and most by which training images are scaled", above=0,
                                       count=2)  # fmt: skip
     rotation: float = option(10.0, "most degrees by which training images are turned", lowest=0)
+    turn: float = option(1.0, "how often an image is turned", lowest=0, highest=1)
+    blur: float = option(0.0, "how often an image is blurred", lowest=0, highest=1)
     flip: float = option(0.5, "how often an image is mirrored", lowest=0, highest=1)
     head_width: int = option(512, "channels of the head", lowest=8)
     bins: tuple[int, ...] = option((1, 2, 3, 6), "sides of the pooled maps", lowest=1)
@@ -200,7 +205,12 @@ class SegmentationSettings(RunSettings):
     ignore_index: int = option(255, "value of pixels that belong to no class", lowest=0)
     evaluation_side: int | None = option(None, "shorter side to which test images are resized (default: as they are)",
                                          lowest=32)  # fmt: skip
+    window: tuple[int, ...] | None = option(None, "height and width of the windows, overlapping by a third, in which "
+                                            "the network sees test images (default: the whole image)",
+                                            lowest=32, count=2)  # fmt: skip
+    evaluate_flipped: bool = option(False, "test images are seen mirrored too, and both answers averaged")
     lr: float = option(0.01, "highest learning rate", above=0)
+    head_rate: float = option(1.0, "learning rate of the heads, as a multiple of the backbone's", above=0)
     batch_size: int = option(16, "images of an optimiser step, over all devices", lowest=1)
     schedule: str = option("poly", "how the rate falls", choices=("constant", "cosine", "linear", "poly", "steps"))
 

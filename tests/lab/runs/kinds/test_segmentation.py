@@ -84,6 +84,22 @@ def test_masks_are_measured_at_their_own_size(segmentation: Make) -> None:
     assert experiment.measured()["pixel_accuracy"] > 0.95
 
 
+@pytest.mark.parametrize("flipped", [False, True])
+def test_windows_of_a_network_of_single_pixels_see_what_the_whole_image_shows(
+    segmentation: Make, flipped: bool
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    said, there = (torch.randint(0, 4, (2, 50, 93), generator=draws) for _ in range(2))
+    figures = []
+    for options in ({}, {"window": (33, 41), "evaluate_flipped": flipped}):
+        experiment = experiment_of(segmentation(**options)).eval()
+        experiment.measure((as_images(said), there))
+        figures.append(experiment.measured())
+    assert figures[0] == figures[1]
+    # rows 0 and 17; columns 0, 28 and 52
+    assert experiment.network.sizes == [(33, 41)] * 6 * (1 + flipped)
+
+
 def test_the_loss_is_of_labelled_pixels_and_adds_the_auxiliary_one(segmentation: Make) -> None:
     draws = torch.Generator().manual_seed(0)
     images, there = torch.rand((2, 3, 9, 9), generator=draws), torch.randint(0, 4, (2, 9, 9), generator=draws)
@@ -142,7 +158,10 @@ def test_a_fused_network_learns_the_same(segmentation: Make) -> None:
 
 
 def test_the_data_are_what_the_settings_say(segmentation: Make) -> None:
-    opened = kind_of("segmentation").open_data(segmentation(crop=(33, 49), evaluation_side=32, ignore_index=2))
+    settings = segmentation(crop=(33, 49), evaluation_side=32, ignore_index=2, turn=0.25, blur=0.75)
+    opened = kind_of("segmentation").open_data(settings)
+    chances = [step.p for step in opened.found.train.transform.transforms if hasattr(step, "p")]
+    assert chances == [0.25, 0.75, 0.5]  # turned, blurred, mirrored
     images, masks = next(iter(opened.training(4)))
     assert (images.shape, masks.shape) == ((4, 3, 33, 49), (4, 33, 49))
     images, masks = next(iter(opened.evaluation(4)))
@@ -174,7 +193,10 @@ def test_frozen_norms_without_weights_are_told(segmentation: Make, tmp_path: Pat
 
 
 def test_a_run_that_was_cut_off_comes_to_the_same_weights(segmentation: Make, tmp_path: Path) -> None:
-    settings = segmentation(epochs=2, rotation=5.0)
+    settings = segmentation(
+        epochs=2, rotation=5.0, turn=0.5, blur=0.5, head_rate=10.0, decay="all", window=(49, 41), evaluate_flipped=True,
+        optimiser="adamw", lr=0.001,
+    )  # fmt: skip
     whole = train(settings, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
         train(settings, tmp_path / "cut", _Stops())
@@ -206,3 +228,10 @@ def test_a_prediction_has_the_images_size(segmentation: Make) -> None:
         said = kind_of("segmentation").predict(network, settings, ("a", "b", "c"), torch.zeros(3, 50, 70).byte())
     assert said.mask.shape == (50, 70)
     assert said.mask.dtype == torch.uint8
+
+
+def test_a_prediction_sees_windows_too(segmentation: Make) -> None:
+    network = _Scores(4).eval()
+    settings = segmentation(window=(33, 33), evaluate_flipped=True)
+    kind_of("segmentation").predict(network, settings, CLASSES, torch.zeros(3, 50, 70).byte())
+    assert network.sizes == [(33, 33)] * 2 * 3 * 2

@@ -24,6 +24,7 @@ from aconite.lab.networks import pspnet
 from aconite.lab.runs.experiment import Experiment, Figures
 from aconite.lab.runs.kinds.drawing import class_colours, with_regions
 from aconite.lab.runs.kinds.kind import Kind, OpenData, Prediction, network_options
+from aconite.lab.runs.kinds.pixel_scores import pixel_scores
 from aconite.lab.runs.settings import SegmentationSettings
 from aconite.surgery import fuse
 
@@ -54,7 +55,7 @@ class SegmentationExperiment(Experiment):
 
     def measure(self, batch: Batch) -> None:
         images, masks = batch
-        self.confusion.update(_scores(self.network, images, masks.shape[1:]).argmax(1), masks)
+        self.confusion.update(_scores(self.network, self.settings, images, masks.shape[1:]).argmax(1), masks)
 
     def measured(self) -> Figures:
         counts = self.confusion.compute().double()  # of each class (row) taken for each (column)
@@ -71,13 +72,12 @@ def _cross_entropy(scores: Tensor, masks: Tensor) -> Tensor:
     return total / (masks != IGNORED).sum().clamp(min=1)
 
 
-def _scores(network: nn.Module, images: Tensor, size: Any) -> Tensor:
+def _scores(network: nn.Module, settings: SegmentationSettings, images: Tensor, size: Any) -> Tensor:
     """The classes' scores at the pixels of masks of the size (height, width), of which ``images`` may be a smaller
-    copy. PSPNet's scores lie where they belong for sides of 8k + 1, so that the images' edges are drawn out to that.
+    copy.
     """
-    height, width = images.shape[-2:]
-    wider = F.pad(images, (0, (1 - width) % 8, 0, (1 - height) % 8), mode="replicate")
-    scores = network(wider)[..., :height, :width]
+    window = None if settings.window is None else _pair(settings.window)
+    scores = pixel_scores(network, images, window=window, flipped=settings.evaluate_flipped)
     return scores if scores.shape[-2:] == size else F.interpolate(scores.float(), size, mode="bilinear")
 
 
@@ -102,7 +102,12 @@ def _open_data(settings: SegmentationSettings) -> OpenData:
     data = segmentation_data(
         settings.data,
         train_transform=segmentation_training(
-            _pair(settings.crop), scale=_pair(settings.scale), rotation=settings.rotation, flip=settings.flip
+            _pair(settings.crop),
+            scale=_pair(settings.scale),
+            rotation=settings.rotation,
+            flip=settings.flip,
+            turn=settings.turn,
+            blur=settings.blur,
         ),
         test_transform=partial(_image_alone, segmentation_evaluation(settings.evaluation_side)),
         ignore_index=settings.ignore_index,
@@ -140,7 +145,7 @@ def _network(settings: SegmentationSettings, classes: int, tell: Callable[[str],
 
 def _predict(network: nn.Module, settings: SegmentationSettings, classes: tuple[str, ...], image: Tensor) -> Regions:
     seen = segmentation_evaluation(settings.evaluation_side)(image)[None]
-    scores = _scores(network, seen.to(next(network.parameters()).device), image.shape[1:])
+    scores = _scores(network, settings, seen.to(next(network.parameters()).device), image.shape[1:])
     return Regions(classes, scores[0].argmax(0).to(torch.uint8).cpu())
 
 
