@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
 from aconite.errors import SettingsError
 from aconite.lab.networks import retinanet
@@ -149,6 +151,92 @@ def test_frozen_norms():
     assert all(module.training for module in thawed.modules())
 
 
+# What comes before the map of stride 4: by name here, by gradients there.
+STEMS = {
+    "resnet18": ("stem.", "stages.0."),
+    "mobilenetv2_x0_17": ("stem.", "stages.0.", "stages.1."),
+    "timm/resnet18": ("model.conv1.", "model.bn1.", "model.act1.", "model.layer1."),
+    "torchvision/shufflenet_v2_x0_5": ("conv1.",),
+}
+
+
+@pytest.mark.parametrize("model", STEMS)
+def test_a_frozen_stem(model):
+    torch.manual_seed(0)
+    network = small(model, "meta-acon", freeze_stem=True).train()
+    within = tuple(f"backbone.body.{name}" for name in STEMS[model])
+    fixed = {key for key, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert fixed == {key for key, _ in network.named_parameters() if key.startswith(within)}
+    assert any(isinstance(module, MetaAconC) for path, module in network.named_modules() if path.startswith(within))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    optimiser = torch.optim.SGD(network.parameters(), 0.1, weight_decay=0.1)
+    sum(network([torch.rand(3, 64, 64), torch.rand(3, 64, 64)], targets(1) + targets(2)).values()).backward()
+    optimiser.step()
+    same = {key for key, value in network.state_dict().items() if torch.equal(value, before[key])}
+    assert {key for key in before if key.startswith(within)} <= same  # statistics of norms too
+    moved = {key for key, parameter in network.named_parameters() if parameter.requires_grad} - same
+    assert moved >= {
+        key for key, parameter in network.named_parameters() if parameter.requires_grad and "weight" in key
+    }
+    assert {key for key in before if "running_mean" in key and not key.startswith(within)}.isdisjoint(same)
+
+
+def test_freezing_a_stem_changes_nothing_else():
+    states = []
+    for freeze in (False, True):
+        torch.manual_seed(0)
+        network = small("resnet18", freeze_stem=freeze)
+        states.append((network.state_dict(), torch.rand(1), [module.training for module in network.modules()][:1]))
+    (one, draw, mode), (other, drawn, modes) = states
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    assert (draw, mode) == (drawn, modes)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("shufflenetv2_x0_5", "the fourth-last, and shufflenetv2_x0_5 has none: leave it away"),
+        ("resnet8", r"strides \(4, 8, 16\): RetinaNet needs 8, 16 and 32"),
+        ("timm/hrnet_w18_small", "coarser maps are not made of it"),
+    ],
+)
+def test_a_network_without_such_a_stem(model, words):
+    with pytest.raises(SettingsError, match=words):
+        small(model, "relu", freeze_stem=True, tell=[].append)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.11])
+def test_the_loss_of_boxes(beta):
+    """Restated on one anchor that an object is matched to; one of an image without objects counts 0."""
+    head = small(box_beta=beta).head.regression_head
+    anchors = torch.tensor([[0.0, 0.0, 20.0, 40.0], [0.0, 0.0, 10.0, 10.0]])
+    there = torch.tensor([[4.0, 0.0, 24.0, 80.0]])  # its middle 4 to the right and 20 below, twice as high
+    said = torch.tensor([[[0.25, 0.5, -0.3, math.log(2) + 0.02], [9.0, 9.0, 9.0, 9.0]]] * 2)
+    errors = [0.25 - 4 / 20, 0.5 - 20 / 40, -0.3, 0.02]
+    losses = [x * x / (2 * beta) if abs(x) < beta else abs(x) - beta / 2 for x in errors]
+    found = head.compute_loss(
+        [{"boxes": there}, {"boxes": torch.zeros(0, 4)}],
+        {"bbox_regression": said},
+        [anchors, anchors],
+        [torch.tensor([0, -1]), torch.tensor([-1, -2])],
+    )
+    assert found.item() == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
+def test_without_beta_the_losses_are_torchvisions():
+    torch.manual_seed(0)
+    network = small()
+    images, given = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)], targets(1, 3) + targets(2)
+    found = network(images, given)
+    theirs = RetinaNetRegressionHead(16, 9)
+    theirs.conv = theirs.conv[:1]
+    theirs.load_state_dict(network.head.regression_head.state_dict())
+    network.head.regression_head = theirs
+    for name, loss in network(images, given).items():
+        torch.testing.assert_close(found[name], loss, rtol=1e-6, atol=0)
+
+
 def test_with_frozen_norms_images_do_not_see_each_other():
     """What makes two processes equal to one with the doubled batch."""
     torch.manual_seed(0)
@@ -174,6 +262,7 @@ def test_sizes():
         ({"model": "resnet8"}, r"strides \(4, 8, 16\): RetinaNet needs 8, 16 and 32"),
         ({"head_convs": 5}, "head_convs=5: expected 1 to 4"),
         ({"anchor_sizes": (32, 64)}, "one for each of the levels"),
+        ({"box_beta": -0.1}, "box_beta=-0.1: expected 0 or more"),
     ],
 )
 def test_mistakes_are_told(options, words):

@@ -44,6 +44,7 @@ def test_retinanets_rate_is_detectrons() -> None:
     assert [factor(step) for step in steps] == pytest.approx([*steps.values()], rel=2e-3)
     assert (settings.lr, settings.batch_size, settings.weight_decay, settings.steps) == (0.01, 16, 1e-4, 90_000)
     assert (settings.side, settings.longest, settings.freeze_norms) == (800, 1333, True)
+    assert (settings.freeze_stem, settings.box_beta, settings.decay) == (True, 0.11, "weights")
 
 
 def test_pspnets_recipe_is_its_public_codes() -> None:

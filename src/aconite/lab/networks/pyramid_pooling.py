@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from aconite.errors import SettingsError
 from aconite.lab.networks.activating import activate
 from aconite.lab.networks.choice import Tell
-from aconite.lab.networks.frozen import FreezableNorms
+from aconite.lab.networks.frozen import Freezable
 
 __all__ = ["PSPNet"]
 
 
-class PSPNet(FreezableNorms):
+class PSPNet(Freezable):
     """See `aconite.lab.networks.pspnet`; ``body`` gives the maps before and after the last stage."""
 
     score_layers = ("head.score", "auxiliary.score")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -22,11 +23,13 @@ def retinanet(
     classes: int,
     everywhere: bool = False,
     freeze_norms: bool = False,
+    freeze_stem: bool = False,
     side: int | Sequence[int] = 800,
     longest: int = 1333,
     fpn_channels: int = 256,
     head_convs: int = 4,
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
+    box_beta: float = 0.0,
     init: Init = "paper",
     se: bool = False,
     weights: str | os.PathLike[str] | None = None,
@@ -50,12 +53,15 @@ def retinanet(
         everywhere: the activation also in the heads, where each stands for all levels, and between P6 and P7.
         freeze_norms: BatchNorms use their running statistics in training too, and their weight and bias are fixed,
             but for the weight and bias of those within Meta-ACON.
+        freeze_stem: everything before the map of stride 4, a ResNet's stem and first stage, stays as it is, activations
+            and the statistics of BatchNorms too; the backbone's fourth-last map then has the stride 4.
         side: what the shorter side of an image is resized to; of several one is drawn in training, and evaluation takes
             the last.
         longest: the most that the longer side may have.
         fpn_channels: of the pyramid and the heads; fewer than 256 for small machines.
         head_convs: convolutions in each head before its last, 1 to 4.
         anchor_sizes: side of the anchors of each level, in pixels; there are two more sizes between it and its double.
+        box_beta: β of the smooth L1 loss of the boxes, x²/2β for |x| < β, else |x| − β/2; 0 for L1, as in torchvision.
         init: as in `classifier`.
         se: as in `classifier`.
         weights: a file of the classification network, for the backbone, or of a whole RetinaNet of this kind, whose
@@ -64,7 +70,8 @@ def retinanet(
         tell: as in `classifier`.
 
     Raises:
-        SettingsError: as in `classifier`; the backbone has other strides; ``everywhere`` without an activation.
+        SettingsError: as in `classifier`; the backbone has other strides, or no map of stride 4 before those for
+            ``freeze_stem``; ``everywhere`` without an activation.
         UnknownNameError: as in `classifier`, and so are the others.
         CheckpointError: see there.
         StateDictError: see there.
@@ -85,9 +92,7 @@ def retinanet(
     choice = Choice(model=model, activation=activation, init=init, se=se, tell=tell)
 
     def build(choice: Choice) -> nn.Module:
-        body = choice.body((-3, -2, -1))
-        if body.strides != (8, 16, 32):
-            raise SettingsError(f"the last maps of {model} have strides {body.strides}: RetinaNet needs 8, 16 and 32")
+        body = _body(choice, stem=freeze_stem)
         network = Detector(
             body,
             classes,
@@ -96,6 +101,7 @@ def retinanet(
             fpn_channels=fpn_channels,
             head_convs=head_convs,
             anchor_sizes=anchor_sizes,
+            box_beta=box_beta,
         )
         if everywhere and choice.activation is not None:
             network.activate(choice.activation, choice.init, tell)
@@ -103,6 +109,30 @@ def retinanet(
 
     network = with_weights(choice, build, weights, weights_stage, body="backbone.body.")
     assert isinstance(network, Detector)
+    if freeze_stem:
+        network.freeze_stem(network.backbone.body)
     if freeze_norms:
         network.freeze_norms()
     return network
+
+
+def _body(choice: Choice, *, stem: bool) -> Any:
+    """The maps of strides 8, 16 and 32, after that of stride 4 if its stem is asked for."""
+    last = (-3, -2, -1)
+    try:
+        body: Any = choice.body((-4, *last) if stem else last)
+    except SettingsError:
+        if not stem:
+            raise
+        body = choice.body(last)  # whose error is told if the fourth map is not to blame
+    if body.strides[-3:] != (8, 16, 32):
+        raise SettingsError(
+            f"the last maps of {choice.model} have strides {body.strides[-3:]}: RetinaNet needs 8, 16 and 32"
+        )
+    if stem and body.strides != (4, 8, 16, 32):
+        has = f"{choice.model}'s has stride {body.strides[0]}" if len(body.strides) > 3 else f"{choice.model} has none"
+        raise SettingsError(
+            f"freeze_stem fixes what makes the map of stride 4, the fourth-last, and {has}: leave it away "
+            "(--no-freeze-stem), or choose a ResNet, a MobileNet or another network with such a map"
+        )
+    return body

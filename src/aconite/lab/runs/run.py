@@ -80,9 +80,9 @@ def train(settings: RunSettings, out: Path | str, progress: RunProgress | None =
 
         if (row := by_the_first(trainer, begin)) is not None:  # only now: a mistake shows before there is a folder
             return Run(settings, out, row)
-        if getattr(settings, "freeze_norms", False) and settings.weights is None:
-            display.note("freeze_norms without weights: the norms stay those of an untrained network, which normalise "
-                         "nothing; name its weights with --weights")  # fmt: skip
+        for name, told in _FROZEN.items():
+            if getattr(settings, name, False) and settings.weights is None:
+                display.note(f"{name} without weights: {told}; name its weights with --weights")
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)
         if settings.compile:
@@ -130,6 +130,10 @@ def _claimed(out: Path, settings: RunSettings, data: OpenData, display: RunProgr
 
 
 _TOLD = 10
+_FROZEN = {
+    "freeze_norms": "the norms stay those of an untrained network, which normalise nothing",
+    "freeze_stem": "the stem and first stage stay those of an untrained network",
+}
 
 
 def _row(experiment: Experiment, batches: Batches, processes: int) -> Row:

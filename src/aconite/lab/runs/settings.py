@@ -167,6 +167,7 @@ class DetectionSettings(RunSettings):
     model: str = option("resnet50", "the backbone: a network of ours, or timm/NAME or torchvision/NAME")
     everywhere: bool = option(False, "the activation in the heads too, not in the backbone alone")
     freeze_norms: bool = option(False, "BatchNorms keep their statistics and weights")
+    freeze_stem: bool = option(False, "all before the map of stride 4 stays as it is, activations too")
     side: int = option(800, "shorter side of the images", lowest=32)
     longest: int = option(1333, "most that the longer side may have", lowest=32)
     flip: float = option(0.5, "how often an image is mirrored", lowest=0, highest=1)
@@ -174,6 +175,7 @@ class DetectionSettings(RunSettings):
     head_convs: int = option(4, "convolutions in each head", lowest=1)
     anchor_sizes: tuple[int, ...] = option((32, 64, 128, 256, 512), "sides of the anchors on the pyramid's five "
                                            "levels, in pixels", lowest=1, count=5)  # fmt: skip
+    box_beta: float = option(0.0, "error of a box below which its loss is quadratic; 0 for L1", lowest=0)
     allow_empty: bool = option(False, "train on images without objects too")
     lr: float = option(0.01, "highest learning rate", above=0)
     batch_size: int = option(16, "images of an optimiser step, over all devices", lowest=1)

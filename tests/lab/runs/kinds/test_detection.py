@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from two_processes import two
 
 from aconite.errors import MissingExtraError
 from aconite.lab.runs import DetectionSettings, RunProgress, kind_of, resolve, train
@@ -208,9 +209,12 @@ def test_the_network_is_what_the_settings_say(detection: Make) -> None:
     other = network_of(
         detection(
             everywhere=True, freeze_norms=True, side=96, longest=128, fpn_channels=24, head_convs=2,
-            anchor_sizes=(8, 16, 32, 64, 128),
+            anchor_sizes=(8, 16, 32, 64, 128), model="mobilenetv2_x0_17", freeze_stem=True, box_beta=0.3,
         )
     )  # fmt: skip
+    assert not other.backbone.body.stem.conv.weight.requires_grad
+    assert other.backbone.body.stages[2][0].main[0].conv.weight.requires_grad
+    assert (plain.head.regression_head.beta, other.head.regression_head.beta) == (0, 0.3)
     assert (other.transform.min_size, other.transform.max_size) == ((96,), 128)
     assert other.anchor_generator.sizes[0] == (8, 10, 12)
     assert other.backbone.out_channels == 24
@@ -268,7 +272,7 @@ class _Stops(RunProgress):
 
 
 def test_a_run_that_was_cut_off_comes_to_the_same_weights(detection: Make, tmp_path: Path) -> None:
-    settings = detection(epochs=2, flip=0.5)
+    settings = detection(epochs=2, flip=0.5, model="mobilenetv2_x0_17", freeze_stem=True, box_beta=0.11)
     whole = train(settings, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
         train(settings, tmp_path / "cut", _Stops())
@@ -281,6 +285,32 @@ def test_a_run_that_was_cut_off_comes_to_the_same_weights(detection: Make, tmp_p
     assert json.loads((whole.folder / "rows.jsonl").read_text())["map_small"] is not None
     assert rows[0]["map_large"] is None  # no object is so large
     assert {"map", "map_50", "map_75", "ap/disc", "ap/square", "train_loss"} <= rows[0].keys()
+
+
+def test_two_processes_with_a_frozen_stem_train_what_one_does(detection: Make, tmp_path: Path) -> None:
+    settings = detection(model="mobilenetv2_x0_17", freeze_stem=True, freeze_norms=True, lr=0.001)
+    notes: list[str] = []
+    progress = RunProgress()
+    progress.note = notes.append  # type: ignore[method-assign]
+    alone = train(settings, tmp_path / "alone", progress)
+    assert [note.partition(" without weights")[0] for note in notes] == ["freeze_norms", "freeze_stem"]
+
+    def work(rank: int) -> int:
+        train(settings, tmp_path / "together")
+        return 0
+
+    assert two(work) == [0, 0]
+    one, other = (
+        torch.load(folder / "weights.pt", weights_only=True) for folder in (alone.folder, tmp_path / "together")
+    )
+    torch.manual_seed(settings.seed)
+    first = network_of(settings)
+    fixed = {name for name, parameter in first.named_parameters() if not parameter.requires_grad}
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=1e-6)
+        if name in fixed:
+            assert torch.equal(one[name], value)
+    assert not torch.equal(one["head.regression_head.bbox_reg.weight"], first.head.regression_head.bbox_reg.weight)
 
 
 def test_boxes_as_record_and_picture() -> None:

@@ -95,11 +95,13 @@ def _network(settings: DetectionSettings, classes: int, tell: Callable[[str], No
         **network_options(settings, classes, tell),
         everywhere=settings.everywhere,
         freeze_norms=settings.freeze_norms,
+        freeze_stem=settings.freeze_stem,
         side=settings.side,
         longest=settings.longest,
         fpn_channels=settings.fpn_channels,
         head_convs=settings.head_convs,
         anchor_sizes=settings.anchor_sizes,
+        box_beta=settings.box_beta,
     )
     if settings.fuse:
         fuse(network.backbone, torch.zeros(2, 3, 64, 64), inplace=True)
