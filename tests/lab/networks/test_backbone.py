@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from aconite.errors import SettingsError
-from aconite.lab.networks import backbone
+from aconite.lab.networks import backbone, pspnet, retinanet
 from aconite.models import Features, create
 from aconite.nn import AconC
 
@@ -132,6 +134,13 @@ def test_mistakes_are_told():
         backbone("torchvision/resnet18", activation="relu", out_indices=(7,))
     with pytest.raises(SettingsError, match="timm gives no feature maps"):
         backbone("timm/resnet18", activation="relu", out_indices=(9,))
+
+
+@pytest.mark.parametrize("activation", [None, "acon-c"])
+@pytest.mark.parametrize("build", [partial(pspnet, classes=3), partial(retinanet, classes=3), backbone])
+def test_a_network_for_images_of_one_size_is_no_backbone(build, activation):
+    with pytest.raises(SettingsError, match=r"224 cannot be a backbone: it takes no image of 64×64.*timm/resnet50$"):
+        build("timm/vit_tiny_patch16_224", activation=activation)
 
 
 def test_ours_are_features():

@@ -47,7 +47,8 @@ def backbone(
         tell: as in `classifier`.
 
     Raises:
-        SettingsError: as in `classifier`; no such map, no known stages, or strides that are not of convolutions.
+        SettingsError: as in `classifier`; no such map, no known stages, strides that are not of convolutions, or a
+            model of timm for images of one size.
         UnknownNameError: as in `classifier`, and so are the others.
         CheckpointError: see there.
         StateDictError: see there.

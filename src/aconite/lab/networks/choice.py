@@ -98,10 +98,24 @@ class Choice:
             from aconite.integrations.timm import stock_features
 
             body = stock_features(self.name, out_indices=out_indices, channels=self.channels)
+            self._check_sizes(body)
         else:
             body = torchvision_body(self.name, out_indices, self.channels)
         self._activate(body, 64)
         return body
+
+    def _check_sizes(self, body: nn.Module) -> None:
+        """Whether it takes images of other sizes than it was made for, which most transformers do not."""
+        try:
+            with torch.no_grad():
+                body.eval()(torch.zeros(1, self.channels, 64, 64))
+        except Exception as error:  # each model has its own
+            line = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+            raise SettingsError(
+                f"{self.model} cannot be a backbone: it takes no image of 64×64 ({line}), and a backbone sees images "
+                "of any size; choose a network of convolutions, such as timm/resnet50"
+            ) from error
+        body.train()
 
     def _ours(self, image_size: int, **options: Any) -> nn.Module:
         build = functools.partial(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,8 +63,7 @@ def evaluate(
         raise DataError(f"the run's data are no longer at {settings.data}: name them, or others, with --data")
     opened = trained.kind.open_data(settings)
     if opened.found.classes != trained.classes:
-        classes = (_shown(names) for names in (opened.found.classes, trained.classes))
-        raise DataError("{} has the classes {}; the run has learnt {}".format(settings.data, *classes))
+        raise DataError(f"{settings.data} {_other_classes(opened.found.classes, trained.classes)}")
     if data is None and opened.found.content != trained.content:
         tell(f"{settings.data} has changed since the run: its figures then are not those now")
     experiment = trained.kind.experiment(trained.network, settings, trained.classes)
@@ -75,5 +74,18 @@ def evaluate(
     return experiment.measured_last
 
 
-def _shown(classes: tuple[str, ...]) -> str:
+def _other_classes(there: tuple[str, ...], learnt: tuple[str, ...]) -> str:
+    """In what the classes of the data are not those that the run has learnt, and what to do about it."""
+    missing = [name for name in learnt if name not in there]
+    new = [name for name in there if name not in learnt]
+    if not missing and not new:
+        at = next(index for index, pair in enumerate(zip(there, learnt, strict=True)) if pair[0] != pair[1])
+        return (f"has the classes that the run has learnt in another order: number {at} is {there[at]} there and "
+                f"{learnt[at]} in the run; give the data the run's order, {_shown(learnt)}")  # fmt: skip
+    told = [f"lacks {_shown(missing)}"] * bool(missing) + [f"has {_shown(new)} beside"] * bool(new)
+    return (f"has other classes than the run has learnt: it {' and '.join(told)}; give data with the classes "
+            f"{_shown(learnt)}")  # fmt: skip
+
+
+def _shown(classes: Sequence[str]) -> str:
     return ", ".join(classes[:8]) + (f" and {len(classes) - 8} more" if len(classes) > 8 else "")

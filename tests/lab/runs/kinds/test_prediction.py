@@ -109,9 +109,18 @@ def test_evaluation_takes_other_data_with_the_same_classes(masks_run: Run, masks
             (other / "val" / name / f"{number}.png").unlink()
     before = evaluate(masks_run.folder, **SILENT)
     assert evaluate(masks_run.folder, other, **SILENT) != before
-    (other / "classes.txt").write_text("disc\nsquare\nlawn\n")
-    with pytest.raises(DataError, match="disc, square, lawn; the run has learnt disc, square, ground"):
-        evaluate(masks_run.folder, other, **SILENT)
+    for names, told in (
+        ("disc square lawn", "lacks ground and has lawn beside; give data with the classes disc, square, ground$"),
+        ("disc square ground lawn", "than the run has learnt: it has lawn beside; give"),
+        (
+            "disc ground square",
+            "in another order: number 1 is ground there and square in the run; give the data",
+        ),
+    ):
+        (other / "classes.txt").write_text(names.replace(" ", "\n"))
+        with pytest.raises(DataError, match=told) as raised:
+            evaluate(masks_run.folder, other, **SILENT)
+        assert str(other) in str(raised.value)
 
 
 def test_evaluation_looks_whether_the_runs_data_are_the_same(masks_run: Run, tmp_path: Path) -> None:
