@@ -26,8 +26,8 @@ lint: setup ## linter, formatter, type checker, import contracts
 	$(BIN)/lint-imports
 
 bench: setup ## ratios to stock layers on an idle machine, about half an hour; rows in benchmarks/results
-	$(BIN)/aconite bench --compiled --out benchmarks/results/activations-$$(uname -m)-cpu.jsonl
-	$(BIN)/aconite bench norms --compiled --out benchmarks/results/norms-$$(uname -m)-cpu.jsonl
+	$(BIN)/aconite bench --compiled --repeats 3 --out benchmarks/results/activations-$$(uname -m)-cpu.jsonl
+	$(BIN)/aconite bench norms --compiled --repeats 3 --out benchmarks/results/norms-$$(uname -m)-cpu.jsonl
 	$(BIN)/aconite bench networks --compiled --out benchmarks/results/networks-$$(uname -m)-cpu.jsonl
 
 docs: setup ## the documentation site, in docs/_build/html; a warning is an error

@@ -37,11 +37,27 @@ def test_bench_of_norms_and_networks(tmp_path, capsys):
     assert "meta-acon published" in capsys.readouterr().out
 
 
+def test_repeats_keep_the_line_of_the_fastest_peer(tmp_path, monkeypatch):
+    def measured(peer, own):
+        row = {"shape": [4, 8], "dtype": "float32", "layout": "contiguous", "passes": "forward"}
+        times = {"silu": peer, "acon-c": own}
+        return [row | {"contender": name, "ms": [0, ms, 9], "to_silu": [0, ms / peer, 9]} for name, ms in times.items()]
+
+    runs = iter([measured(3.0, 1.0), measured(1.0, 2.0), measured(2.0, 1.0)])
+    monkeypatch.setattr("aconite.bench.measure", lambda case, **options: next(runs))
+    out = tmp_path / "rows.jsonl"
+    options = ["--shapes", "4x8", "--dtypes", "float32", "--passes", "forward", "--repeats", "3"]
+    assert main(["bench", *options, "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["ms"][1] for row in rows] == [1.0, 2.0]
+
+
 def test_bad_options_are_one_line_and_status_2(capsys):
     for options in (
         ["--shapes", "8"],
         ["--seconds", "0"],
         ["--seconds", "nan"],
+        ["--repeats", "0"],
         ["--dtypes", "float8"],
         ["networks", "--shapes", "8x8"],
     ):
