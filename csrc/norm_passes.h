@@ -3,7 +3,7 @@
 
 #include "generator.h"
 #include "norm.h"
-#include "norm_walk.h"
+#include "norm_pieces.h"
 
 namespace aconite {
 namespace ACONITE_NS {

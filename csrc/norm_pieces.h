@@ -1,0 +1,94 @@
+// A tensor of the fused norm cut into pieces: (sample, part, block of channels), and one pass over all of them.
+#pragma once
+
+#include "norm_walk.h"
+
+namespace aconite {
+namespace ACONITE_NS {
+namespace norm_walk {
+
+struct pieces {
+  int64_t n, c, l;
+  bool last;
+  int64_t fold, pitch;          // rows of c folded into one of `pitch` (channels last)
+  int64_t part_rows, parts;     // in a sample; 1 where channels come first
+  int64_t block, blocks;
+
+  pieces(int64_t n, int64_t c, int64_t l, bool last, int lanes) : n(n), c(c), l(l), last(last) {
+    fold = 1;
+    part_rows = l;
+    parts = 1;
+    if (last) {
+      while (c * fold % lanes && fold < lanes) fold *= 2;
+      if (c * fold > kWidth || l < 4 * fold) fold = 1;
+      block = c <= kWidth ? c : kWidth / 2;
+      int64_t rows = ceil_div(l, fold), enough = most(64, 32768 / (block * fold));
+      parts = most(1, rows / enough);
+      part_rows = ceil_div(ceil_div(rows, parts), kTogether) * kTogether;
+      parts = most(1, ceil_div(rows, part_rows));
+    } else {
+      block = most(1, least(128, 16384 / most(1, l)));
+      if (block > 16) block = block / 16 * 16;
+      if (block > c) block = c;
+    }
+    pitch = c * fold;
+    blocks = ceil_div(c, block);
+  }
+  int64_t elements() const { return last ? part_rows * block * fold : l * block; }
+  int64_t units() const { return n * parts * blocks; }
+};
+
+// One pass over all pieces; a pass without sums is the second over the same tensors, or follows a layer that wrote them, and
+// goes backwards: what was touched last is still near (0.9 of the backward on 16x96x14x14).
+// partial: [sums][n][parts][c], null where there is nothing to add up.
+template <class F, class T, class TABLE>
+struct pass_of {
+  typedef typename storage<T>::scalar S;
+  stream<F, T> s;
+  const pieces* p;
+  TABLE prepare;
+  S* partial;
+
+  static void walk(const stream<F, T>& s, const pieces& p, int64_t n, int64_t part, int64_t c, int64_t count,
+                   const S (*table)[kTable], double* total) {
+    if (!p.last) return channels_first(s, n, n + 1, c, count, table, total);
+    int64_t size = p.l * p.c, first = part * p.part_rows, whole = size / p.pitch;
+    int64_t end = least(whole, first + p.part_rows);
+    bool ends = part + 1 == p.parts;
+    channels_last(s, n * size + first * p.pitch + c, end - first, ends ? size - whole * p.pitch : 0, p.pitch,
+                  p.fold > 1 ? p.pitch : count, table, total);
+  }
+  static void fill(const TABLE& prepare, const pieces& p, S (*table)[kTable], int64_t n, int64_t c, int64_t count) {
+    for (int64_t f = 0; f < p.fold; ++f) prepare(&table[0][f * p.c], kTable, n, c, count);
+  }
+  static double total_of(const pieces& p, const double* total, int64_t i) {
+    double t = total[i];
+    for (int64_t f = 1; f < p.fold; ++f) t += total[i + f * p.c];
+    return t;
+  }
+
+  static void units(int64_t begin, int64_t end, void* context) {
+    const pass_of& self = *(const pass_of*)context;
+    const pieces& p = *self.p;
+    alignas(64) S table[F::rows][kTable] = {};
+    alignas(64) double total[(F::sums + 1) * kWidth];
+    for (int64_t done = begin; done < end; ++done) {
+      int64_t unit = F::sums ? done : begin + (end - 1 - done);
+      int64_t block = unit % p.blocks, part = unit / p.blocks % p.parts, n = unit / p.blocks / p.parts;
+      int64_t c = block * p.block, count = least(p.block, p.c - c);
+      fill(self.prepare, p, table, n, c, count);
+      for (int k = 0; k < F::sums; ++k)
+        memset(total + k * kWidth, 0, sizeof(double) * (size_t)least(count * p.fold + kLanes, kWidth));
+      walk(self.s, p, n, part, c, count, table, total);
+      for (int k = 0; k < F::sums; ++k) {
+        S* to = self.partial + ((k * p.n + n) * p.parts + part) * p.c + c;
+        for (int64_t i = 0; i < count; ++i) to[i] = (S)total_of(p, total + k * kWidth, i);
+      }
+    }
+  }
+  void run(int64_t grain) { run_tasks(p->units(), most(1, grain / most(1, p->elements())), units, this); }
+};
+
+}  // namespace norm_walk
+}  // namespace ACONITE_NS
+}  // namespace aconite
