@@ -89,10 +89,13 @@ def claim(path: Path, settings: Row) -> None:
     """
     with alone(path / ".lock"):  # the cells of a cluster begin at the same moment
         if (stored := _stored_settings(path)) is not None:
-            if differences := _differences(stored, settings):
+            if names := [name for name in stored | settings if stored.get(name) != settings.get(name)]:
+                names = ["task"] if "task" in names else names  # each has settings of its own
+                pairs = (f"{name}: {_shown(stored, name)} there, {_shown(settings, name)} now" for name in names)
+                told = "; ".join(pairs)
                 raise CheckpointError(
-                    f"{path} holds a run with other settings ({'; '.join(differences)}): "
-                    "repeat its settings to go on with it, or choose another folder with --out"
+                    f"{path} holds a run with other settings ({told}): {_way_on(stored, settings, names)}, or choose "
+                    "another folder with --out"
                 )
             return
         try:
@@ -115,12 +118,18 @@ def _stored_settings(path: Path) -> Row | None:
     return stored
 
 
-def _differences(stored: Row, settings: Row) -> list[str]:
-    names = [name for name in stored | settings if stored.get(name) != settings.get(name)]
-    return [f"{name}: {_shown(stored.get(name))} there, {_shown(settings.get(name))} now" for name in names]
+def _way_on(stored: Row, settings: Row, names: list[str]) -> str:
+    """What to do to go on with the run. The runs of a task have all of its settings, whatever their values, and so have
+    its comparisons, of several seeds.
+    """
+    alike = "task" in stored and stored["task"] == settings.get("task") and ("seeds" in stored) == ("seeds" in settings)
+    if alike and not all(name in stored and name in settings for name in names):
+        return "another version of Aconite began it, with which it can go on"
+    return "repeat its settings to go on with it"
 
 
-def _shown(value: Any) -> str:
+def _shown(record: Row, name: str) -> str:
+    value = record.get(name, "not known")
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from aconite.errors import AconiteError, CheckpointError, DataError
+from aconite.lab.run_folder import claim
 from aconite.lab.runs import ClassificationSettings, Run, RunProgress, evaluate, train
 from aconite.models import create, stem_for
 
@@ -178,10 +179,25 @@ def test_other_settings_in_the_same_folder(quick: Make, tmp_path: Path) -> None:
     cut(quick(), tmp_path, 7)
     with pytest.raises(CheckpointError, match=r"other settings \(lr: 0\.1 there, 0\.2 now\).*--out"):
         train(quick(lr=0.2), tmp_path)
+    with pytest.raises(CheckpointError, match=r"other settings \(task: classification there, detection now\): repeat"):
+        claim(tmp_path, {"task": "detection", "side": 800})
     moved = Stop(8, fail)
     with pytest.raises(Killed):  # where and how it runs may change
         train(quick(workers=1, loggers=("csv",), checkpoint_every=1, full_check=True), tmp_path, moved)
     assert moved.trained == [7, 8]
+
+
+def test_a_folder_of_another_version(quick: Make, tmp_path: Path) -> None:
+    """It has no setting that came later, and knows one that has gone."""
+    cut(quick(), tmp_path, 7)
+    stored = json.loads((tmp_path / "run.json").read_text())
+    del stored["decay"], stored["activation_lr"]  # whose default is no value, which is as good as not known
+    (tmp_path / "run.json").write_text(json.dumps(stored | {"gone": 1}))
+    with pytest.raises(CheckpointError, match=r"another version of Aconite began it.*--out") as raised:
+        train(quick(), tmp_path)
+    assert "(gone: 1 there, not known now; decay: not known there, weights now)" in str(raised.value)
+    (tmp_path / "run.json").write_text(json.dumps(stored | {"decay": "weights"}))
+    assert not train(quick(), tmp_path).row["diverged"]
 
 
 def test_a_full_disk_loses_nothing(quick: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

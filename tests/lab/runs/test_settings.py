@@ -32,6 +32,12 @@ def test_the_defaults_are_allowed(record: Any) -> None:
         (ClassificationSettings, {"epochs": 1, "batch_size": 6, "accumulate": 4}, "6 cannot be divided into 4 equal"),
         (ClassificationSettings, {"epochs": 1, "fuse": True, "sync_batchnorm": True}, "a fused norm cannot share"),
         (ClassificationSettings, {"epochs": 1, "log_activations": 5, "loggers": ()}, "without a logger"),
+        (ClassificationSettings, {"epochs": 1, "strategy": "fsdp", "clip_norm": 1.0}, "give --clip-norm none"),
+        (
+            ClassificationSettings,
+            {"epochs": 1, "strategy": "fsdp_cpu_offload", "log_activations": 5},
+            "no process holds a whole activation",
+        ),
         (ClassificationSettings, {"epochs": 1, "crop_scale": (1.0, 0.5)}, "the least comes first"),
         (SegmentationSettings, {"epochs": 1, "scale": (2.0, 0.5)}, "the least comes first"),
         (SegmentationSettings, {"epochs": 1, "crop": (64,)}, "it must be 2 whole numbers"),

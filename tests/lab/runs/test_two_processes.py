@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn import functional as F
 from two_processes import Told, told_by_srun, told_by_torchrun, two
 
@@ -112,6 +113,25 @@ def test_the_line_of_an_epoch_tells_the_figures_of_both(
     assert two(work) == [0, 0]
     history = json.loads((tmp_path / "run" / "rows.jsonl").read_text())["history"]
     assert json.loads(shown.read_text()) == {name: values[-1] for name, values in history.items()}
+
+
+def test_what_fsdp_has_flattened_decays_as_before(quick: Make) -> None:
+    """Lightning has FSDP for GPUs alone; the parameters are the same on a CPU."""
+
+    def work(rank: int) -> int:
+        torch.distributed.init_process_group("gloo")
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), AconC(4), nn.Flatten(), nn.Linear(4, 2))
+        weights = {network[0].weight, network[-1].weight}
+        experiment = KINDS["classification"].experiment(network, quick(epochs=None, steps=9), ("cat", "dog"))
+        experiment.setup("fit")
+        FullyShardedDataParallel(network, device_id=torch.device("cpu"), use_orig_params=True)
+        assert {each.ndim for each in network.parameters()} == {1}
+        made = experiment.configure_optimizers()["optimizer"]
+        decayed = [each for group in made.param_groups for each in group["params"] if group["weight_decay"]]
+        assert {*decayed} == weights
+        return 0
+
+    assert two(work) == [0, 0]
 
 
 def test_with_batchnorm_two_are_one_that_normalises_each_half(

@@ -32,6 +32,7 @@ class Experiment(pl.LightningModule, ABC):
     """
 
     history: list[Figures]
+    _optimiser: torch.optim.Optimizer
 
     def __init__(self, network: nn.Module, settings: RunSettings, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -67,10 +68,13 @@ class Experiment(pl.LightningModule, ABC):
         self.measured_last = self.measured()
         self.log_dict({f"test/{name}": value for name, value in self.measured_last.items()})
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":  # now: FSDP keeps the parameters, but flattens them, and then all would look like biases
+            self._optimiser = optimiser(self.network, self.settings)
+
     def configure_optimizers(self) -> Any:
-        made = optimiser(self.network, self.settings)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(made, rate_factor(self.settings, self.steps))
-        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimiser, rate_factor(self.settings, self.steps))
+        return {"optimizer": self._optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property
     def steps(self) -> int:

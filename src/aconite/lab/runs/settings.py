@@ -106,6 +106,12 @@ class RunSettings:
             raise SettingsError(f"batch_size {self.batch_size} cannot be divided into {self.accumulate} equal batches")
         if self.fuse and self.sync_batchnorm:
             raise SettingsError("fuse and sync_batchnorm: a fused norm cannot share its statistics; leave one away")
+        if self.strategy.startswith("fsdp") and self.clip_norm is not None:
+            raise SettingsError("clip_norm and strategy fsdp: Lightning cannot clip what FSDP has divided; give "
+                                "--clip-norm none, or --strategy ddp")  # fmt: skip
+        if self.strategy.startswith("fsdp") and self.log_activations:
+            raise SettingsError("log_activations and strategy fsdp: no process holds a whole activation; leave "
+                                "--log-activations away, or give --strategy ddp")  # fmt: skip
         if self.log_activations and not self.loggers:
             raise SettingsError("log_activations without a logger: give --loggers csv, or leave it away")
 
