@@ -90,7 +90,8 @@ def claim(path: Path, settings: Row) -> None:
     with alone(path / ".lock"):  # the cells of a cluster begin at the same moment
         if (stored := _stored_settings(path)) is not None:
             if names := [name for name in stored | settings if stored.get(name) != settings.get(name)]:
-                names = ["task"] if "task" in names else names  # each has settings of its own
+                if "task" in names and "task" in stored and "task" in settings:
+                    names = ["task"]  # each has settings of its own
                 pairs = (f"{name}: {_shown(stored, name)} there, {_shown(settings, name)} now" for name in names)
                 told = "; ".join(pairs)
                 raise CheckpointError(
