@@ -42,6 +42,46 @@ def test_a_file_that_is_no_library_is_a_reason(tmp_path: Path) -> None:
     assert "cannot be loaded" in out
 
 
+def test_a_library_of_another_abi_is_a_reason() -> None:
+    code = "from aconite.kernels import _library; _library.ABI_VERSION = 99; print(_library.load().reason)"
+    assert "this package ABI 99: build it anew" in ask(code)
+
+
+def test_a_torch_without_a_thread_pool_means_one_thread_and_info_says_so() -> None:
+    code = """
+import ctypes, torch
+class Library(ctypes.CDLL):
+    def __init__(self, name, *arguments, **options):
+        if "libtorch_cpu" in str(name):
+            raise OSError("no pool")
+        super().__init__(name, *arguments, **options)
+ctypes.CDLL = Library
+import aconite
+from aconite.cli import main
+main(["info"])
+torch.set_num_threads(2)
+x = torch.randn(64, 64, 32, 32)
+y = aconite.functional.acon_c(x, 1.2, -0.3, 0.7)
+torch.testing.assert_close(y, aconite.reference.acon_c(x, 1.2, -0.3, 0.7))
+"""
+    assert "threads: one thread (this torch lends no thread pool: no pool)" in ask(code)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_as_many_threads_as_torch_is_told() -> None:
+    code = """
+import os, torch, aconite
+x, p = torch.randn(64, 64, 32, 32), torch.ones(64)
+def threads(count):
+    torch.set_num_threads(count)
+    aconite.functional.acon_c(x, p, p, p)
+    return len(os.listdir("/proc/self/task"))
+alone = threads(1)
+print(threads(4) - alone)
+"""
+    assert ask(code).strip() == "3"
+
+
 def test_an_isa_that_the_machine_lacks_is_named() -> None:
     out = ask("from aconite import kernels; print(kernels.native_library().reason)", ACONITE_ISA="avx1024")
     assert "ACONITE_ISA=avx1024" in out

@@ -15,6 +15,7 @@ LAYOUTS = {
     "images": lambda x: x,
     "channels_last": lambda x: x.to(memory_format=torch.channels_last),
     "sliced": lambda x: torch.cat([x, x], 3)[:, :, :, ::2],
+    "channels_last sliced": lambda x: torch.cat([x, x], 3).to(memory_format=torch.channels_last)[:, :, :, ::2],
     "permuted": lambda x: x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
 }
 
@@ -53,7 +54,7 @@ def test_opcheck(layout, activation, batch):
     )
 
 
-@pytest.mark.parametrize("layout", ["images", "channels_last", "sliced"])
+@pytest.mark.parametrize("layout", ["images", "channels_last", "sliced", "channels_last sliced"])
 @pytest.mark.parametrize("kind", ["batch", "none", "running"])
 def test_opcheck_meta(layout, kind):
     x, weight, bias, p1, p2, _ = tensors()

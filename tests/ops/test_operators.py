@@ -3,7 +3,9 @@ export.
 """
 
 import copy
+import functools
 import io
+import shutil
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ LAYOUTS = {
     "images": lambda x: x,
     "channels_last": lambda x: x.to(memory_format=torch.channels_last),
     "sliced": lambda x: torch.cat([x, x], 3)[:, :, :, ::2],
+    "channels_last sliced": lambda x: torch.cat([x, x], 3).to(memory_format=torch.channels_last)[:, :, :, ::2],
     "expanded": lambda x: x[:1].expand(x.shape),
     "permuted": lambda x: x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
 }
@@ -80,11 +83,44 @@ def meta_arguments(dtype=torch.float32, norm="batch"):
     return x, p1, p2, *weights, *running, norm, 1e-5, 1e-5, 1.5, 1, "sigmoid"
 
 
-@pytest.mark.parametrize("norm", ["batch", "running", "none"])
-def test_opcheck_meta(norm, with_kernel):
+@pytest.mark.parametrize(
+    ("norm", "layout"),
+    [
+        ("batch", "images"),
+        ("batch", "channels_last sliced"),
+        ("running", "channels_last"),
+        ("none", "sliced"),
+        ("none", "expanded"),
+    ],
+)
+def test_opcheck_meta(norm, layout, with_kernel):
     if not with_kernel:
         pytest.skip("the one-operator path exists only with the kernel")
-    opcheck(torch.ops.aconite.meta_acon_c.default, meta_arguments(norm=norm))
+    x, *rest = meta_arguments(norm=norm)
+    arguments = (LAYOUTS[layout](x.detach()).requires_grad_(), *rest)
+    opcheck(torch.ops.aconite.meta_acon_c.default, arguments)
+    y, saved = torch.ops.aconite.meta_acon_c(*arguments)
+    rounding = {"atol": 1e-4, "rtol": 1e-4}  # second derivatives in float32, through batch statistics of few values
+    opcheck(torch.ops.aconite.meta_acon_c_backward.default, (torch.randn(y.shape), saved, *arguments), **rounding)
+
+
+def test_every_operator_has_an_opcheck():
+    checked = {"acon", "acon_c", "meta_acon_c", "batch_norm_acon_c", "batch_norm_meta_acon_c"}
+    found = {name.removeprefix("aconite::") for name in torch._C._dispatch_get_all_op_names() if "aconite::" in name}
+    assert found == checked | {f"{name}_backward" for name in checked}
+
+
+@pytest.mark.parametrize("arrange", [lambda x: x, lambda x: x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)])
+def test_compiled_meta_acon_serves_every_layout_and_slope(arrange):
+    x, p1, p2, w1, w2, *_ = [t.detach() if isinstance(t, torch.Tensor) else t for t in meta_arguments()]
+    x = arrange(x)
+    for slopes in ((p1, p2), (p1.expand(len(x), -1).contiguous(), p2), (p1, torch.tensor(0.5))):
+        run = functools.partial(functional.meta_acon_c, fc1_weight=w1, fc1_bias=None, fc2_weight=w2, fc2_bias=None)
+        expected = run(x, *slopes)
+        torch.compiler.reset()
+        compiled = torch.compile(run, backend="aot_eager", fullgraph=True)(x, *slopes)
+        torch.testing.assert_close(compiled, expected)
+        assert compiled.stride() == expected.stride()
 
 
 @pytest.mark.parametrize("norm", ["batch", "running", "none"])
@@ -227,3 +263,19 @@ def test_one_tensor_of_x_s_size_is_kept():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         nn.AconC(8)(x)
     assert sorted(kept) == [8, 8, 8, x.numel()]
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="Inductor needs a C++ compiler")
+def test_inductor_compiles_what_eager_computes(with_kernel):
+    if not with_kernel:
+        pytest.skip("without the kernel the graph holds the formula, which is the compiler's own business")
+    layers = torch.nn.Sequential(nn.AconC(4), nn.MetaAconC(4, r=2))
+    whole = torch.randn(2, 4, 3, 6).to(memory_format=torch.channels_last)
+    x, grad = whole[:, :, :, ::2], torch.randn(2, 4, 3, 3)  # channels_last, and not dense
+    found = []
+    for run in (layers, torch.compile(layers)):
+        leaf = x.detach().requires_grad_()
+        y = run(leaf)
+        found.append((y, *torch.autograd.grad(y, (leaf, *layers.parameters()), grad)))
+    torch.testing.assert_close(found[1], found[0])
+    assert found[1][0].stride() == found[0][0].stride()

@@ -70,13 +70,17 @@ def _worker(rank, port, path):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     torch.manual_seed(0)
-    model = nn.parallel.DistributedDataParallel(
-        nn.Sequential(nn.Conv2d(3, 8, 1), aconite.AconC(8), aconite.MetaAconC(8, norm=None))
-    )
+    model = nn.parallel.DistributedDataParallel(_network())
     model(_half(rank)).square().mean().backward()
     if rank == 0:
         torch.save([p.grad for p in model.parameters()], path)
     torch.distributed.destroy_process_group()
+
+
+def _network():
+    """Frozen norms: a process's own batch statistics are not those of the whole batch."""
+    fused = aconite.BatchNormAconC2d(8), aconite.BatchNormMetaAconC2d(8, norm=None)
+    return nn.Sequential(nn.Conv2d(3, 8, 1), aconite.AconC(8), *fused, aconite.MetaAconC(8, norm=None)).eval()
 
 
 def _half(rank):
@@ -89,6 +93,6 @@ def test_two_processes_average_the_gradients(tmp_path):
         port = probe.getsockname()[1]
     torch.multiprocessing.spawn(_worker, (port, tmp_path / "grads.pt"), nprocs=2)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 1), aconite.AconC(8), aconite.MetaAconC(8, norm=None))
+    model = _network()
     model(torch.cat([_half(0), _half(1)])).square().mean().backward()
     torch.testing.assert_close(torch.load(tmp_path / "grads.pt"), [p.grad for p in model.parameters()])

@@ -86,7 +86,8 @@ def load() -> Library:
     file = _file()
     path = str(file)
     if not file.exists():
-        hint = f"{OVERRIDE} names no file" if os.environ.get(OVERRIDE) else "no C++ compiler was there at install time"
+        built = "no C++ compiler at install time, or none that could build it"
+        hint = f"{OVERRIDE} names no file" if os.environ.get(OVERRIDE) else built
         return Library(path=None, reason=f"{path} does not exist ({hint})")
     try:
         functions = ctypes.CDLL(path)

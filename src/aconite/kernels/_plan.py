@@ -35,13 +35,13 @@ class _View(ctypes.Structure):
 
 
 class Plan(NamedTuple):
-    """`address` points at `view`, which the plan owns; `contiguous` says that x must be copied first."""
+    """`address` points at `view`, which the plan owns; `copies` says that x must be copied first."""
 
     address: int
     view: _View | None
     n: int
     c: int
-    contiguous: bool
+    copies: bool
 
 
 _plans: dict[object, Plan] = {}
@@ -63,7 +63,7 @@ def refusal(x: Tensor, parameters: Sequence[Tensor], channel_dim: int, *, meta: 
         return f"the native kernels have no {x.dtype}"
     if x.dim() == 0 or not -x.dim() <= channel_dim < x.dim():
         return f"dimension {channel_dim} of a tensor of shape {tuple(x.shape)} does not exist"
-    view = dense(x.shape, x.stride(), channel_dim) or dense(x.shape, _contiguous_strides(x.shape), channel_dim)
+    view = dense(x.shape, x.stride(), channel_dim) or dense(x.shape, _closed_up(x), channel_dim)
     if view is None:
         return "the tensor's layout is unknown"
     if meta and not view.samples:
@@ -101,11 +101,9 @@ def meta_refusal(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> str | N
     return reason
 
 
-def _contiguous_strides(shape: Sequence[int]) -> list[int]:
-    strides = [1] * len(shape)
-    for d in range(len(shape) - 2, -1, -1):
-        strides[d] = strides[d + 1] * max(shape[d + 1], 1)
-    return strides
+def _closed_up(x: Tensor) -> tuple[int, ...]:
+    """The strides of a copy of x that has no gaps and no repeats."""
+    return torch.empty_like(x, device="meta").stride()
 
 
 def plan_for(x: Tensor, parameters: Sequence[Tensor], channel_dim: int, gate: str, meta: bool = False) -> Plan:

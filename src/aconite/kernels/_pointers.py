@@ -17,10 +17,10 @@ __all__ = ["arithmetic", "like", "one", "planned"]
 def planned(
     x: Tensor, parameters: Sequence[Tensor], channel_dim: int, gate: str, *, meta: bool = False
 ) -> tuple[Tensor, Plan]:
-    """x, copied if its memory has gaps or repeats, and the plan of the call."""
+    """x, copied without gaps and repeats if its memory has any, and the plan of the call."""
     plan = plan_for(x, parameters, channel_dim, gate, meta)
-    if plan.contiguous:
-        x = x.contiguous()
+    if plan.copies:
+        x = torch.empty_like(x).copy_(x)  # in the order in which the operators' fakes promise the result
         plan = plan_for(x, parameters, channel_dim, gate, meta)
     return x, plan
 

@@ -169,10 +169,26 @@ _backward_op = define(
 def meta_kernel_serves(x: Tensor, p1: Tensor, p2: Tensor, channel_dim: int) -> bool:
     """Whether the one-operator path can run here and now."""
     if torch.compiler.is_compiling():
-        return kernels.native_serves(x.device) and x.numel() != 0 and not torch.compiler.is_exporting()
+        if not kernels.native_serves(x.device) or x.numel() == 0 or torch.compiler.is_exporting():
+            return False
+        return _samples_outermost(x, channel_dim) and all(_per_channel(p, x, channel_dim) for p in (p1, p2))
     if formula_needed() or observed() or x.numel() == 0:
         return False
     return kernels.supports_meta(x, p1, p2, channel_dim=channel_dim) is None
+
+
+def _samples_outermost(x: Tensor, channel_dim: int) -> bool:
+    """Whether x is dense with the samples first and the channels next to them or last, in words that can be traced."""
+    if channel_dim % x.ndim == 0:
+        return x.is_contiguous()
+    return x.movedim(channel_dim, 1).is_contiguous() or x.movedim(channel_dim, -1).is_contiguous()
+
+
+def _per_channel(p: Tensor, x: Tensor, channel_dim: int) -> bool:
+    channels = x.shape[channel_dim]
+    if p.numel() == 1 or p.shape == (channels,):
+        return True
+    return p.ndim == x.ndim and p.numel() == channels == p.shape[channel_dim]
 
 
 def meta_acon_c(
