@@ -10,9 +10,7 @@ namespace ACONITE_NS {
 
 using namespace norm_walk;
 
-constexpr int64_t kForwardPiece = 32768, kBackwardPiece = 16384, kSome = 16;
-// A block of channels is walked twice in a row where its samples' pieces are long enough for the prefetcher.
-constexpr int64_t kPiece = 4096, kBlockRows = 1024;
+constexpr int64_t kBackwardPiece = 16384, kSome = 16;
 
 template <class S>
 norm_channels<S> channels_of(const aconite_batch_norm& g, const double* statistics, int64_t c, S* memory) {
@@ -291,26 +289,6 @@ struct call {
   }
   void dx_pass() { pass<dx_formula, dx_table_all>(dx_stream(), kBackwardPiece); }
 };
-
-// Blocks of channels to be walked twice in a row, where there are enough of them; false leaves `p` alone.
-inline bool in_blocks(pieces& p, int64_t bytes) {
-  int64_t block;
-  if (p.last) {
-    if (p.l > kBlockRows || p.fold > 1) return false;
-    block = least(p.c, most(64, 65536 / p.l / 64 * 64));
-  } else {
-    block = 1;
-    while (block < 128 && block * p.l * bytes < kPiece) block *= 2;
-    block = least(block, p.c);
-  }
-  int64_t blocks = ceil_div(p.c, block);
-  if (blocks < 6 && p.n * p.c * p.l > kForwardPiece) return false;
-  p.block = least(block, kWidth);
-  p.blocks = ceil_div(p.c, p.block);
-  p.parts = 1;
-  p.part_rows = p.last ? ceil_div(p.l, p.fold) : p.l;
-  return true;
-}
 
 }  // namespace ACONITE_NS
 }  // namespace aconite

@@ -38,6 +38,30 @@ struct pieces {
   int64_t units() const { return n * parts * blocks; }
 };
 
+constexpr int64_t kForwardPiece = 32768;
+// A block of channels is walked twice in a row where its samples' pieces are long enough for the prefetcher.
+constexpr int64_t kPiece = 4096, kBlockRows = 1024;
+
+// Blocks of channels to be walked twice in a row, where there are enough of them; false leaves `p` alone.
+inline bool in_blocks(pieces& p, int64_t bytes) {
+  int64_t block;
+  if (p.last) {
+    if (p.l > kBlockRows || p.fold > 1) return false;
+    block = least(p.c, most(64, 65536 / p.l / 64 * 64));
+  } else {
+    block = 1;
+    while (block < 128 && block * p.l * bytes < kPiece) block *= 2;
+    block = least(block, p.c);
+  }
+  int64_t blocks = ceil_div(p.c, block);
+  if (blocks < 6 && p.n * p.c * p.l > kForwardPiece) return false;
+  p.block = least(block, kWidth);
+  p.blocks = ceil_div(p.c, p.block);
+  p.parts = 1;
+  p.part_rows = p.last ? ceil_div(p.l, p.fold) : p.l;
+  return true;
+}
+
 // One pass over all pieces; a pass without sums is the second over the same tensors, or follows a layer that wrote them, and
 // goes backwards: what was touched last is still near (0.9 of the backward on 16x96x14x14).
 // partial: [sums][n][parts][c], null where there is nothing to add up.
