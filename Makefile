@@ -8,9 +8,10 @@ INSTALLED := $(VENV)/.installed
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard csrc/*) src/aconite/ops/node.cpp
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/aconite build-node || echo "Without a C++ compiler everything works, at Python's price."
 	touch $@
 
 demo: setup ## compare five activations on real digits, about two minutes

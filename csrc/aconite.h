@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define ACONITE_ABI_VERSION 1
+#define ACONITE_ABI_VERSION 2
 #define ACONITE_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -54,6 +54,17 @@ typedef struct aconite_batch_norm {
   double eps;
   int32_t statistics, activation; /* enum aconite_norm, enum aconite_activation */
 } aconite_batch_norm;
+
+/* The same of a BatchNorm; statistics are those of aconite_batch_norm_forward, over `count` > 1 values a channel. steps may
+ * be null; dtype is the buffers'. */
+typedef struct aconite_batch_norm_running {
+  const double* statistics;
+  void *mean, *var;
+  int64_t* steps;
+  double share;
+  int64_t count, c;
+  int32_t dtype, reserved;
+} aconite_batch_norm_running;
 
 typedef void (*aconite_range_fn)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*aconite_parallel_for_fn)(int64_t begin, int64_t end, int64_t grain, aconite_range_fn, void* context);
@@ -105,8 +116,7 @@ ACONITE_API int32_t aconite_batch_norm_backward(const aconite_view*, const aconi
 /* The running statistics (float32 or float64) after a training step on `count` = n l values a channel:
  * running = running + share (batch - running), the variance unbiased, steps (may be null) + 1; a negative share stands for
  * 1 / steps. */
-ACONITE_API int32_t aconite_batch_norm_update(const double* statistics, void* mean, void* var, int64_t* steps,
-                                              double share, int64_t count, int64_t c, int32_t dtype);
+ACONITE_API int32_t aconite_batch_norm_update(const aconite_batch_norm_running*);
 
 /* Meta-ACON behind the norm. saved: x's mean over l less the norm's mean (n,c), then aconite_meta_acon_c_forward's.
  * gradients: weight, bias (c), then aconite_meta_acon_c_backward's. */

@@ -10,18 +10,18 @@ void average(S* running, const double* batch, double factor, double share, int64
 
 }  // namespace
 
-extern "C" int32_t aconite_batch_norm_update(const double* statistics, void* mean, void* var, int64_t* steps, double share,
-                                             int64_t count, int64_t c, int32_t dtype) {
-  if (count < 2 || c < 0 || (dtype != ACONITE_F32 && dtype != ACONITE_F64)) return ACONITE_BAD_VIEW;
-  if (steps) ++*steps;
-  if (share < 0) share = steps ? 1.0 / (double)*steps : 0;
-  double unbiased = (double)count / (double)(count - 1);
-  if (dtype == ACONITE_F64) {
-    average((double*)mean, statistics, 1, share, c);
-    average((double*)var, statistics + c, unbiased, share, c);
+extern "C" int32_t aconite_batch_norm_update(const aconite_batch_norm_running* r) {
+  if (r->count < 2 || r->c < 0 || (r->dtype != ACONITE_F32 && r->dtype != ACONITE_F64)) return ACONITE_BAD_VIEW;
+  if (r->steps) ++*r->steps;
+  double share = r->share >= 0 ? r->share : r->steps ? 1.0 / (double)*r->steps : 0;
+  double unbiased = (double)r->count / (double)(r->count - 1);
+  const double *mean = r->statistics, *var = mean + r->c;
+  if (r->dtype == ACONITE_F64) {
+    average((double*)r->mean, mean, 1, share, r->c);
+    average((double*)r->var, var, unbiased, share, r->c);
   } else {
-    average((float*)mean, statistics, 1, share, c);
-    average((float*)var, statistics + c, unbiased, share, c);
+    average((float*)r->mean, mean, 1, share, r->c);
+    average((float*)r->var, var, unbiased, share, r->c);
   }
   return ACONITE_OK;
 }

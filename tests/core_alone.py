@@ -11,6 +11,8 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # torch
 import torch  # noqa: E402
 
 import aconite  # noqa: E402
+from aconite.kernels import native_library  # noqa: E402
+from aconite.ops import compiled_node  # noqa: E402
 
 ABSENT = ("numpy", "lightning", "matplotlib", "sklearn", "scipy", "torchvision", "PIL", "rich", "pytest")
 present = [name for name in ABSENT if importlib.util.find_spec(name)]
@@ -30,6 +32,16 @@ for name in aconite.activations():
 expected = (1.2 * x - 0.3 * x) * torch.sigmoid(2 * (1.2 * x - 0.3 * x)) + 0.3 * x
 assert torch.allclose(aconite.functional.acon_c(x, 1.2, 0.3, 2.0), expected, atol=1e-5)
 
+node = compiled_node()
+for layer in (aconite.AconC(24), aconite.MetaAconC(24), aconite.BatchNormMetaAconC2d(24)):
+    layer.eval()
+    out = [layer(x) for _ in range(3)]
+    assert torch.equal(out[0], out[2])
+    if native_library().available and node.reason is None:
+        assert out[2].grad_fn.name() == "AconiteBackward"
+        loss = [torch.autograd.grad(y.square().sum(), x)[0] for y in out]
+        assert torch.equal(loss[0], loss[2])
+
 for name in aconite.models.list_models():
     if name in ("resnet8", "shufflenetv2_x0_5"):
         model = aconite.models.create(name, activation="meta-acon", num_classes=10, stem="small")
@@ -47,4 +59,5 @@ else:
 
 loaded = [name for name in ABSENT if name in sys.modules]
 assert not loaded, loaded
-print(f"core alone: torch {torch.__version__}, {len(aconite.activations())} activations, all good")
+names = len(aconite.activations())
+print(f"core alone: torch {torch.__version__}, {names} activations, node {node.reason or 'compiled'}, all good")

@@ -267,6 +267,17 @@ def test_info_and_version(run: Run) -> None:
     assert raised.value.code == 0
 
 
+def test_a_node_that_cannot_be_built_is_told_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACONITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", "/bin/false")
+    status, _, err = run("build-node")
+    assert status == 2
+    assert err.startswith("aconite: error: /bin/false cannot build the node for torch")
+    assert len(err.splitlines()) == 1
+
+
 def test_a_command_is_needed(run: Run) -> None:
     status, _, err = run()
     assert status == 2

@@ -67,4 +67,5 @@ def _parser() -> argparse.ArgumentParser:
     check_data.add_check_data(commands)
     bench.add_bench(commands)
     info.add_info(commands)
+    info.add_build_node(commands)
     return parser

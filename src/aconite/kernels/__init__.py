@@ -9,6 +9,7 @@ from aconite.kernels._generator import Generator as Generator
 from aconite.kernels._generator import MetaGradients as MetaGradients
 from aconite.kernels._generator import MetaSaved as MetaSaved
 from aconite.kernels._generator import split_saved as split_saved
+from aconite.kernels._recipe import address as address
 from aconite.kernels.acon_call import AconCCall as AconCCall
 from aconite.kernels.alignment import Scalar as Scalar
 from aconite.kernels.alignment import align as align

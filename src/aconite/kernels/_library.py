@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["ABI_VERSION", "Library", "functions", "load"]
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 OVERRIDE = "ACONITE_LIBRARY"
 
 _pointer, _int32, _int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64

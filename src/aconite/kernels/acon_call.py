@@ -11,6 +11,7 @@ from ..errors import KernelUnavailableError
 from ._library import functions, load
 from ._plan import ARITHMETIC, check
 from ._pointers import like, planned
+from ._recipe import DX, GRAD, GRADIENTS, Argument, Recipe, X, Y, address, pieces
 
 __all__ = ["AconCCall"]
 
@@ -27,7 +28,9 @@ class AconCCall:
         sizes = {(slope.shape, slope.dtype, slope.is_contiguous()) for slope in slopes}
         if dense is not x or len(sizes) > 1 or sizes.pop() != (slopes[0].shape[:1], ARITHMETIC[x.dtype], True):
             raise KernelUnavailableError("x has to be copied, or p1, p2, beta are not alike")
-        self._address, self._strides, self._places = self._plan.address, x.stride(), [*map(_place, slopes)]
+        self._address, self._strides = self._plan.address, x.stride()
+        self._places: list[int] = [*map(_place, slopes)]
+        self._channels, self.dtype = slopes[0].numel(), slopes[0].dtype
         library = functions()
         self._forward, self._backward = library.aconite_acon_c_forward, library.aconite_acon_c_backward
 
@@ -67,3 +70,21 @@ class AconCCall:
         if status:
             check(status)
         return dx, *gradients
+
+    def recipe(self) -> Recipe:
+        """The call for one who is not Python."""
+        c, dtype = self._channels, torch.empty(0, dtype=self.dtype, device="cpu")
+        gradients, length = pieces([(c,)] * 3)
+        places: tuple[Argument, ...] = tuple(self._places)
+        to = [(GRADIENTS, start * dtype.itemsize) for _, start in gradients]
+        return Recipe(
+            address(self._forward),
+            (self._address, (X, 0), *places, (Y, 0)),
+            address(self._backward),
+            (self._address, (GRAD, 0), (X, 0), *places, (DX, 0), *to),
+            (),
+            gradients,
+            length,
+            dtype,
+            False,
+        )

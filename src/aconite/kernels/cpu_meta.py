@@ -14,6 +14,7 @@ from ._generator import NORMS, Generator, MetaGradients
 from ._library import functions
 from ._plan import ARITHMETIC, DTYPES, Plan, check, meta_refusal
 from ._pointers import like, one, planned
+from ._recipe import POINTER
 
 __all__ = [
     "MetaCall",
@@ -23,6 +24,7 @@ __all__ = [
     "meta_backward",
     "meta_call",
     "meta_forward",
+    "saved_size",
     "supports_meta",
 ]
 
@@ -65,7 +67,7 @@ def meta_forward(
     x, plan = planned(x, (p1, p2), channel_dim, gate, meta=True)
     call, kept = meta_call(plan, x.dtype, p1, p2, generator)
     y = torch.empty_like(x)
-    saved = torch.empty(_saved_size(plan.n, plan.c, call.h), dtype=ARITHMETIC[x.dtype])
+    saved = torch.empty(saved_size(plan.n, plan.c, call.h), dtype=ARITHMETIC[x.dtype])
     status = functions().aconite_meta_acon_c_forward(
         plan.address, call.record, x.data_ptr(), call.pointers[0], call.pointers[1], y.data_ptr(), saved.data_ptr()
     )
@@ -106,7 +108,7 @@ def meta_backward(
     if call is None or call.pointers != [0 if t is None else t.data_ptr() for t in (p1, p2, *generator[:12])]:
         x, plan = planned(x, (p1, p2), channel_dim, gate, meta=True)
         call, kept = meta_call(plan, x.dtype, p1, p2, generator)
-        want, expected = ARITHMETIC[x.dtype], _saved_size(plan.n, plan.c, call.h)
+        want, expected = ARITHMETIC[x.dtype], saved_size(plan.n, plan.c, call.h)
         if saved.numel() != expected or saved.dtype is not want or not saved.is_contiguous():
             raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {want}")
     grad = like(grad, x)
@@ -147,8 +149,8 @@ def meta_backward(
     )
 
 
-# aconite_running: seven pointers, share1, share2, n, c, hidden, dtype, reserved.
-_RUNNING = struct.Struct("@7P2d3q2i")
+# aconite_running behind its first pointer: six pointers, share1, share2, n, c, hidden, dtype, reserved.
+_RUNNING = struct.Struct("@6P2d3q2i")
 
 
 class MetaStatisticsUpdate:
@@ -156,15 +158,15 @@ class MetaStatisticsUpdate:
 
     As torch.nn.BatchNorm2d does it: the variance unbiased, steps counted, a momentum of None for the plain average.
     Bound to where the buffers lie: good as long as they stay there. ``MetaStatisticsUpdate.of`` gives None where they
-    are of another kind than what was saved.
+    are of another kind than what was saved. Attributes as of `norm.StatisticsUpdate`.
     """
 
     def __init__(self, buffers: tuple[Tensor, ...], momenta: Sequence[float | None], n: int) -> None:
-        m1, m2, v1, v2, s1, s2 = self._buffers = buffers
-        self._update = functions().aconite_meta_update_statistics
-        self._pointers = [tensor.data_ptr() for tensor in (m1, v1, m2, v2, s1, s2)]
+        m1, m2, v1, v2, s1, s2 = self.buffers = buffers
+        self.update = functions().aconite_meta_update_statistics
+        pointers = [tensor.data_ptr() for tensor in (m1, v1, m2, v2, s1, s2)]
         shares = [-1.0 if share is None else share for share in momenta]
-        self._rest = *shares, n, m2.numel(), m1.numel(), DTYPES[m1.dtype], 0
+        self.rest = _RUNNING.pack(*pointers, *shares, n, m2.numel(), m1.numel(), DTYPES[m1.dtype], 0)
 
     @classmethod
     def of(
@@ -188,11 +190,12 @@ class MetaStatisticsUpdate:
         return cls(buffers, momenta, n)
 
     def __call__(self, saved: Tensor) -> None:
-        check(self._update(_RUNNING.pack(saved.data_ptr(), *self._pointers, *self._rest)))
-        torch.autograd.graph.increment_version(self._buffers)
+        check(self.update(POINTER.pack(saved.data_ptr()) + self.rest))
+        torch.autograd.graph.increment_version(self.buffers)
 
 
-def _saved_size(n: int, c: int, h: int) -> int:
+def saved_size(n: int, c: int, h: int) -> int:
+    """How many numbers a forward call saves."""
     return 3 * n * c + n * h + 2 * h + 2 * c
 
 

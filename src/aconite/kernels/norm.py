@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from ..errors import KernelUnavailableError, ShapeError
 from ._generator import Generator
 from ._library import load
-from ._plan import DTYPES, KEPT, refusal
+from ._plan import DTYPES, KEPT, check, refusal
 from ._pointers import planned
+from ._recipe import POINTER
 from .norm_call import ACTIVATIONS, Norm, NormCall, NormMetaCall, library, meta_saved_size, places
 
 __all__ = [
@@ -145,19 +147,28 @@ def _dense(x: Tensor, slopes: tuple[Tensor, ...], gate: str, *, meta: bool = Fal
     return planned(x, slopes, 1, gate, meta=meta)[0]
 
 
+# aconite_batch_norm_running behind its first pointer: mean, var, steps, share, count, c, dtype, reserved.
+_RUNNING = struct.Struct("@3Pd2q2i")
+
+
 class StatisticsUpdate:
     """Moves running statistics, in place, by those of a batch of `count` values a channel, as torch's BatchNorm does.
 
     Bound to where the buffers lie: good as long as they stay there. ``StatisticsUpdate.of`` gives None where the
     buffers are of another kind than the library knows.
+
+    Attributes:
+        buffers: what it moves.
+        update: the C function, of a record that begins with the pointer to what forward saved.
+        rest: the record behind that pointer.
     """
 
     def __init__(self, buffers: tuple[Tensor, ...], momentum: float | None, count: int) -> None:
-        mean, var, *steps = buffers
-        self._buffers, self._update = buffers, library().aconite_batch_norm_update
-        self._arguments = (
-            *(mean.data_ptr(), var.data_ptr(), steps[0].data_ptr() if steps else None),
-            *(-1.0 if momentum is None else momentum, count, mean.numel(), DTYPES[mean.dtype]),
+        mean, var, *steps = self.buffers = buffers
+        self.update = library().aconite_batch_norm_update
+        self.rest = _RUNNING.pack(
+            *(mean.data_ptr(), var.data_ptr(), steps[0].data_ptr() if steps else 0),
+            *(-1.0 if momentum is None else momentum, count, mean.numel(), DTYPES[mean.dtype], 0),
         )
 
     @classmethod
@@ -177,8 +188,8 @@ class StatisticsUpdate:
 
     def __call__(self, statistics: Tensor) -> None:
         """By what `batch_norm_forward` returned: the mean, and the variance made unbiased."""
-        self._update(statistics.data_ptr(), *self._arguments)
-        torch.autograd.graph.increment_version(self._buffers)
+        check(self.update(POINTER.pack(statistics.data_ptr()) + self.rest))
+        torch.autograd.graph.increment_version(self.buffers)
 
 
 def _statistics(statistics: Tensor, c: int) -> Tensor:

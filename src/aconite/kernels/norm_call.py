@@ -15,6 +15,7 @@ from ._generator import Generator
 from ._library import load
 from ._plan import ARITHMETIC, check
 from ._pointers import arithmetic, like, planned
+from ._recipe import DX, GRAD, GRADIENTS, SAVED, Recipe, X, Y, address, pieces
 from .cpu_meta import meta_call
 
 __all__ = ["ACTIVATIONS", "Norm", "NormCall", "NormMetaCall", "library", "meta_saved_size", "places"]
@@ -37,6 +38,7 @@ _SIGNATURES = (
     ("aconite_batch_norm_backward", 10),
     ("aconite_batch_norm_meta_forward", 9),
     ("aconite_batch_norm_meta_backward", 11),
+    ("aconite_batch_norm_update", 1),
 )
 _declared: set[ctypes.CDLL] = set()
 
@@ -50,10 +52,6 @@ def library() -> ctypes.CDLL:
             function = getattr(functions, name)
             function.argtypes = [ctypes.c_void_p] * count
             function.restype = ctypes.c_int32
-        functions.aconite_batch_norm_update.argtypes = [
-            *[ctypes.c_void_p] * 4,
-            *(ctypes.c_double, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32),
-        ]
         _declared.add(functions)
     return functions
 
@@ -150,7 +148,7 @@ class NormCall:
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """y, and mean and biased variance (2, C) in float64, of which backward makes use."""
         y = torch.empty_like(x)
-        statistics = torch.empty((2, self.c), dtype=torch.float64)
+        statistics = torch.empty((2, self.c), dtype=torch.float64, device="cpu")
         status = self._forward(*self._head, x.data_ptr(), *self._slopes, y.data_ptr(), statistics.data_ptr())
         if status:
             check(status)
@@ -169,7 +167,7 @@ class NormCall:
         if grad.dtype is not x.dtype or grad.stride() != self._strides:
             grad = like(grad, x)
         dx, statistics = torch.empty_like(x), held[-1]
-        gradients = torch.empty(5 * self.c, dtype=self.dtype)
+        gradients = torch.empty(5 * self.c, dtype=self.dtype, device="cpu")
         status = self._backward(
             *self._head,
             grad.data_ptr(),
@@ -183,6 +181,31 @@ class NormCall:
             check(status)
         # Nobody else sees the whole vector, so autograd need not know of views.
         return self._present(dx, *torch.unsafe_split_with_sizes(gradients, self._sizes))
+
+    def recipe(self) -> Recipe:
+        """The call for one who is not Python."""
+        shapes, order = self._gradients()
+        gradients, count = pieces(shapes)
+        beside = self._beside()
+        saved = tuple((SAVED + i, 0) for i in range(len(beside)))
+        return Recipe(
+            address(self._forward),
+            (*self._head, (X, 0), *self._slopes, (Y, 0), *saved),
+            address(self._backward),
+            (*self._head, (GRAD, 0), (X, 0), *self._slopes, *saved, (DX, 0), (GRADIENTS, 0)),
+            tuple((shape, torch.empty(0, dtype=dtype, device="cpu")) for shape, dtype in beside),
+            tuple(gradients[k] for i, k in enumerate(order) if i not in self._absent),
+            count,
+            torch.empty(0, dtype=self.dtype, device="cpu"),
+            True,
+        )
+
+    def _gradients(self) -> tuple[Sequence[tuple[int, ...]], Sequence[int]]:
+        """Shapes of the vector's pieces, and which of them belongs to each of `reads`."""
+        return [(self.c,)] * 5, range(5)
+
+    def _beside(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        return [((2, self.c), torch.float64)]
 
     def _present(self, dx: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
         if self._absent:
@@ -220,8 +243,8 @@ class NormMetaCall(NormCall):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """y, the statistics, and N·C numbers followed by what `split_saved` names."""
         y = torch.empty_like(x)
-        statistics = torch.empty((2, self.c), dtype=torch.float64)
-        saved = torch.empty(self._saved, dtype=self.dtype)
+        statistics = torch.empty((2, self.c), dtype=torch.float64, device="cpu")
+        saved = torch.empty(self._saved, dtype=self.dtype, device="cpu")
         status = self._forward(
             *self._head, x.data_ptr(), *self._slopes, y.data_ptr(), statistics.data_ptr(), saved.data_ptr()
         )
@@ -243,7 +266,7 @@ class NormMetaCall(NormCall):
         if grad.dtype is not x.dtype or grad.stride() != self._strides:
             grad = like(grad, x)
         dx = torch.empty_like(x)
-        gradients = torch.empty(sum(self._sizes), dtype=self.dtype)
+        gradients = torch.empty(sum(self._sizes), dtype=self.dtype, device="cpu")
         status = self._backward(
             *self._head,
             grad.data_ptr(),
@@ -263,3 +286,10 @@ class NormMetaCall(NormCall):
         return self._present(
             dx, dweight, dbias, dp1, dp2, dw1.view(first), dw2.view(second), db1, db2, dg1, do1, dg2, do2
         )
+
+    def _gradients(self) -> tuple[Sequence[tuple[int, ...]], Sequence[int]]:
+        c, h, (first, second) = (self.c,), self._sizes[5:6], self._shapes
+        return [c, c, c, c, first, h, h, h, second, c, c, c], [0, 1, 2, 3, 4, 8, 5, 9, 6, 7, 10, 11]
+
+    def _beside(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        return [*super()._beside(), ((self._saved,), self.dtype)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from aconite.ops import Bound, runs_directly
+from aconite.ops import Bound, compiled, runs_directly
 
 __all__ = ["Keeper", "again", "keep"]
 
@@ -56,6 +56,8 @@ class _Kept:
     """(the owner's attributes, its partner) → whether everything that the call depends on is what it was."""
     partner: nn.Module | None
     run: Callable[[Tensor], Tensor]
+    compiled: Callable[..., Tensor | None] | None
+    """All of this in one call that is not Python, where `aconite build-node` has compiled it."""
 
 
 class _Slot:
@@ -65,6 +67,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.calls: dict[tuple[torch.Size, tuple[int, ...], torch.dtype], _Kept] = {}
+        self.compiled: tuple[Callable[..., Tensor | None], ...] = ()
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
         return dict, ()
@@ -78,7 +81,13 @@ def again(module: nn.Module, x: Tensor, partner: nn.Module | None = None) -> Ten
         return None
     attributes = module.__dict__
     slot = attributes.get(_SLOT)
-    if type(slot) is not _Slot or not runs_directly(x):
+    if type(slot) is not _Slot:
+        return None
+    for run in slot.compiled:
+        y = run(x, attributes, partner)
+        if y is not None:
+            return y
+    if not runs_directly(x):
         return None
     kept = slot.calls.get((x.shape, x.stride(), x.dtype))
     if kept is None or not kept.holds(attributes, partner):
@@ -98,33 +107,86 @@ def keep(keeper: Keeper, inside: Iterable[nn.Module], x: Tensor, bound: Bound) -
     attributes = owner.__dict__
     if type(attributes.get(_SLOT)) is not _Slot:
         attributes[_SLOT] = _Slot()
-    calls = attributes[_SLOT].calls
-    if len(calls) >= _KEPT or not all(kept.holds(attributes, kept.partner) for kept in calls.values()):
-        calls.clear()  # those of another state would keep its parameters alive
-    calls[x.shape, x.stride(), x.dtype] = _Kept(_question(keeper, others, hooks), partner, bound.run)
+    slot = attributes[_SLOT]
+    if len(slot.calls) >= _KEPT or not all(kept.holds(attributes, kept.partner) for kept in slot.calls.values()):
+        slot.calls.clear()  # those of another state would keep its parameters alive
+    question = Question.of(keeper, others, hooks)
+    kept = _Kept(question.in_python(), partner, bound.run, compiled(bound, question.in_c(), x))
+    slot.calls[x.shape, x.stride(), x.dtype] = kept
+    slot.compiled = tuple(kept.compiled for kept in slot.calls.values() if kept.compiled is not None)
 
 
-def _question(
-    keeper: Keeper, others: tuple[nn.Module, ...], hooks: list[dict[int, Any]]
-) -> Callable[[dict[str, Any], nn.Module | None], bool]:
-    """`_Kept.holds`. What it remembers does not lead back to the owner: the circle would outlive the module."""
-    partner, dicts = keeper.partner, [module.__dict__ for module in others]
-    own, *theirs = [itemgetter(*(name for name in d if name not in _OTHERS)) for d in (keeper.owner.__dict__, *dicts)]
-    tables = [module.__dict__[name].values() for module in (keeper.owner, *others) for name in _TABLES]
-    tables = [table for table in tables if table]
+class Question(NamedTuple):
+    """Whether everything that a call depends on is what it was. It does not lead back to the owner: the circle would
+    outlive the module.
 
-    held = [*chain(own(keeper.owner.__dict__), *map(call, theirs, dicts), *tables, _END)]
-    sizes = [*map(len, (keeper.owner.__dict__, *dicts))]
-    tensors = [value for table in tables for value in table if isinstance(value, Tensor)]
-    places = [*map(_place, tensors)]
+    Attributes:
+        partner: as of `Keeper`.
+        own: the owner's attributes that decide what it computes, name → value.
+        size: how many attributes the owner has.
+        others: the attributes of the other modules.
+        tables: parameters, buffers and children of them all.
+        hooks: what must be empty.
+        places: tensors, and where they lie.
+    """
 
-    def holds(attributes: dict[str, Any], now: nn.Module | None) -> bool:
-        return (
-            now is partner
-            and not any(hooks)
-            and [*map(len, (attributes, *dicts))] == sizes
-            and all(map(is_, chain(own(attributes), *map(call, theirs, dicts), *tables, _END), held))
-            and [*map(_place, tensors)] == places
+    partner: nn.Module | None
+    own: dict[str, Any]
+    size: int
+    others: list[dict[str, Any]]
+    tables: list[dict[str, Any]]
+    hooks: list[dict[int, Any]]
+    places: list[tuple[Tensor, int]]
+
+    @classmethod
+    def of(cls, keeper: Keeper, others: tuple[nn.Module, ...], hooks: list[dict[int, Any]]) -> Question:
+        """As everything is now."""
+        attributes = keeper.owner.__dict__
+        tables = [module.__dict__[name] for module in (keeper.owner, *others) for name in _TABLES]
+        tables = [table for table in tables if table]
+        tensors = [value for table in tables for value in table.values() if isinstance(value, Tensor)]
+        return cls(
+            keeper.partner,
+            _deciding(attributes),
+            len(attributes),
+            [module.__dict__ for module in others],
+            tables,
+            hooks,
+            [(tensor, tensor.data_ptr()) for tensor in tensors],
         )
 
-    return holds
+    def in_python(self) -> Callable[[dict[str, Any], nn.Module | None], bool]:
+        """`_Kept.holds`."""
+        partner, dicts, hooks = self.partner, self.others, self.hooks
+        own, theirs = itemgetter(*self.own), [itemgetter(*_deciding(d)) for d in dicts]
+        tables = [table.values() for table in self.tables]
+        held = [*chain(own(self.own), *map(call, theirs, dicts), *tables, _END)]
+        sizes = [self.size, *map(len, dicts)]
+        tensors, places = [tensor for tensor, _ in self.places], [place for _, place in self.places]
+
+        def holds(attributes: dict[str, Any], now: nn.Module | None) -> bool:
+            return (
+                now is partner
+                and not any(hooks)
+                and [*map(len, (attributes, *dicts))] == sizes
+                and all(map(is_, chain(own(attributes), *map(call, theirs, dicts), *tables, _END), held))
+                and [*map(_place, tensors)] == places
+            )
+
+        return holds
+
+    def in_c(self) -> tuple[Any, ...]:
+        """The tuple that node.cpp asks the same of."""
+        return (
+            self.partner,
+            self.size,
+            tuple(chain(*self.own.items())),
+            tuple((d, len(d), *chain(*_deciding(d).items())) for d in self.others),
+            tuple((table, *table.values()) for table in self.tables),
+            tuple(self.hooks),
+            *self.places,
+        )
+
+
+def _deciding(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name not in _OTHERS}

@@ -13,11 +13,13 @@ from torch.nn.parameter import is_lazy
 
 from aconite import functional, reference
 from aconite.errors import SettingsError, StateDictError
+from aconite.kernels import Generator
 from aconite.nn.channels import ChannelModule, given_channels
 from aconite.nn.generator import generator_record, statistics_update
 from aconite.nn.initial import Init, Match, initial_values
+from aconite.nn.kept_calls import Keeper, again, keep
 from aconite.nn.pooling import hidden_width, pooled
-from aconite.ops import meta_acon_c, meta_kernel_serves
+from aconite.ops import After, bound_meta_acon_c, meta_acon_c, meta_kernel_serves, plain, runs_directly
 
 __all__ = ["Granularity", "MetaAconC"]
 
@@ -193,21 +195,37 @@ class MetaAconC(ChannelModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """ACON-C with β = G(x), in x's shape and dtype."""
+        y = again(self, x)
+        if y is not None:
+            return y
         c = self._ready(x)
         if self.granularity == "channel" and c > 0 and meta_kernel_serves(x, self.p1, self.p2, self.channel_dim):
-            samples = x.shape[0]
-            record = generator_record(self.fc1, self.bn1, self.fc2, self.bn2, samples, self.beta_scale)
+            samples, bn1, bn2 = x.shape[0], self.bn1, self.bn2
+            record = generator_record(self.fc1, bn1, self.fc2, bn2, samples, self.beta_scale)
             if record is not None:
-                y, saved = meta_acon_c(x, self.p1, self.p2, record, self.channel_dim, self.gate)
-                if record.norm == "batch":
-                    assert self.bn1 is not None
-                    assert self.bn2 is not None
-                    statistics_update(self.bn1, self.bn2, samples, self.fc1.out_channels, saved.dtype)(saved)
-                return y
+                after = []
+                if record.norm == "batch" and bn1 is not None and bn2 is not None:
+                    dtype = torch.promote_types(x.dtype, torch.float32)
+                    after = [After(statistics_update(bn1, bn2, samples, self.fc1.out_channels, dtype))]
+                return self._run(x, record, after)
         beta = self.generate_beta(x)
         if c == 0 and self.granularity != "pixel":
             beta = beta[0]
         return functional.acon_c(x, self.p1, self.p2, beta, channel_dim=self.channel_dim, gate=self.gate)
+
+    def _run(self, x: Tensor, record: Generator, after: list[After]) -> Tensor:
+        """The kernel's result; its call is kept for the next x that is like this one."""
+        given = x, self.p1, self.p2, record, self.channel_dim, self.gate
+        if not torch.compiler.is_compiling() and plain(x, self.p1, self.p2, *record[:12]) and runs_directly(x):
+            bound = bound_meta_acon_c(*given, after)
+            if bound is not None:
+                inside = [m for m in (self.fc1, self.bn1, self.fc2, self.bn2) if m is not None]
+                keep(Keeper(self, called=True), inside, x, bound)
+                return bound.run(x)
+        y, saved = meta_acon_c(*given)
+        for update in after:
+            update([saved])
+        return y
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("channels", *_DEFAULTS)}

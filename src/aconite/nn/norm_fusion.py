@@ -15,6 +15,7 @@ from aconite.nn.generator import generator_record, statistics_update
 from aconite.nn.kept_calls import Keeper, again, keep
 from aconite.nn.meta import MetaAconC
 from aconite.ops import (
+    After,
     batch_norm_acon_c,
     batch_norm_meta_acon_c,
     bound_norm,
@@ -143,7 +144,8 @@ def fused(x: Tensor, norm: BatchNorm, behind: Behind, keeper: Keeper) -> Tensor 
         return None
     activation, gate, *slopes = behind
     moving = _moving(norm, x)
-    if _binds(x, *given[:4], *slopes) and (bound := bound_norm(x, given, moving, *behind)) is not None:
+    after = [] if moving is None else [After(moving)]
+    if _binds(x, *given[:4], *slopes) and (bound := bound_norm(x, given, after, *behind)) is not None:
         if not bound.call.copied:
             keep(keeper, (), x, bound)
         return bound.run(x)
@@ -170,16 +172,10 @@ def fused_meta(x: Tensor, norm: BatchNorm, act: GeneratesBeta, keeper: Keeper) -
     if record.norm == "batch" and bn1 is not None and bn2 is not None:
         dtype = torch.promote_types(x.dtype, torch.float32)
         moving_inside = statistics_update(bn1, bn2, samples, act.fc1.out_channels, dtype)
-    pooled = samples * x.shape[1]
-
-    def move(statistics: Tensor, saved: Tensor) -> None:
-        if moving_inside is not None:
-            moving_inside(saved[pooled:])
-        if moving is not None:
-            moving(statistics)
-
+    after = [] if moving_inside is None else [After(moving_inside, saved=1, start=samples * x.shape[1])]
+    after += [] if moving is None else [After(moving)]
     if _binds(x, *given[:4], p1, p2, *record[:12]):
-        bound = bound_norm_meta(x, given, move if moving or moving_inside else None, p1, p2, record, act.gate)
+        bound = bound_norm_meta(x, given, after, p1, p2, record, act.gate)
         if bound is not None:
             if not bound.call.copied:
                 keep(keeper, [m for m in (act.fc1, bn1, act.fc2, bn2) if m is not None], x, bound)

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from aconite.kernels import AconCCall
+from aconite.kernels.meta_acon_call import MetaAconCCall
 from aconite.kernels.norm import NormCall
 from aconite.ops.library import runs_directly
 
-__all__ = ["Bound"]
+__all__ = ["After", "Bound"]
 
 _grad_enabled = torch.is_grad_enabled
+
+
+class After(NamedTuple):
+    """What is done with a tensor that the kernel returned beside y, such as statistics that a norm's buffers follow.
+
+    Attributes:
+        update: takes it.
+        saved: which of them it is.
+        start: the element from which on the update takes it.
+    """
+
+    update: Callable[[Tensor], None]
+    saved: int = 0
+    start: int = 0
+
+    def __call__(self, beside: Sequence[Tensor]) -> None:
+        tensor = beside[self.saved]
+        self.update(tensor[self.start :] if self.start else tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +52,14 @@ class Bound:
         gradient: does what the kernel's call cannot, such as a gradient that has a gradient: (grad, held, needs) → a
             gradient or None for x and each of `tensors`; held are x, `tensors`, `read`, and what the kernel returned
             beside y.
-        after: takes what the kernel returned beside y, such as the statistics that a norm's buffers follow.
+        after: what is done with what the kernel returned beside y.
     """
 
-    call: AconCCall | NormCall
+    call: AconCCall | MetaAconCCall | NormCall
     tensors: tuple[Tensor, ...]
     read: tuple[Tensor, ...]
     gradient: Callable[[Tensor, Sequence[Tensor], Sequence[bool]], Sequence[Tensor | None]]
-    after: Callable[..., None] | None = None
+    after: Sequence[After] = ()
 
     def run(self, x: Tensor) -> Tensor:
         """y, for an x that lies as the call's."""
@@ -48,8 +67,8 @@ class Bound:
             y: Tensor = _Rule.apply(self, x, *self.tensors)
             return y
         found = self.call.forward(x)
-        if self.after is not None:
-            self.after(*found[1:])
+        for after in self.after:
+            after(found[1:])
         return found[0]
 
 
@@ -59,8 +78,8 @@ class _Rule(torch.autograd.Function):
         y, *beside = bound.call.forward(x)
         ctx.bound = bound
         ctx.save_for_backward(x, *tensors, *bound.read, *beside)
-        if bound.after is not None:
-            bound.after(*beside)
+        for after in bound.after:
+            after(beside)
         return y
 
     @staticmethod

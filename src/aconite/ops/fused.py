@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aconite.kernels.norm import NormCall
-from aconite.ops.bound import Bound
+from aconite.ops.bound import After, Bound
 from aconite.ops.library import below_autograd, define, plain
 
 __all__ = ["Operator"]
@@ -46,7 +46,7 @@ class Operator:
 
     def register(self) -> tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Bound | None]]:
         """Define the operator; return the function that runs it, and one that binds it to arguments: these, and what
-        is to be done with the saved vectors (or None).
+        is to be done with the saved vectors.
         """
         count, constants = len(self.differentiable), len(self.constant)
         tensors_end = count + constants
@@ -89,7 +89,7 @@ class Operator:
             found = backward_op(grad, *saved, batch, *tensors, *options)
             return [g if n else None for g, n in zip(found, needs, strict=False)]
 
-        def bound(arguments: Sequence[Any], after: Callable[..., None] | None) -> Bound | None:
+        def bound(arguments: Sequence[Any], after: Sequence[After]) -> Bound | None:
             call = self.bind(*arguments)
             if call is None:
                 return None

@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from aconite import kernels, reference
 from aconite.kernels import Generator, align, cpu_meta
+from aconite.kernels.meta_acon_call import MetaAconCCall
+from aconite.ops.bound import After, Bound
 from aconite.ops.library import below_autograd, define, formula_needed, observed, plain, runs_directly
 
-__all__ = ["meta_acon_c", "meta_kernel_serves"]
+__all__ = ["bound_meta_acon_c", "meta_acon_c", "meta_kernel_serves"]
 
 _DIFFERENTIABLE = (
     "Tensor x, Tensor p1, Tensor p2, Tensor fc1_weight, Tensor fc2_weight, Tensor? fc1_bias, Tensor? fc2_bias, "
@@ -198,3 +200,26 @@ def meta_acon_c(
     run = _forward_op if torch.compiler.is_compiling() else _Rule.apply
     result: tuple[Tensor, Tensor] = run(x, p1, p2, *generator, channel_dim, gate)
     return result
+
+
+def bound_meta_acon_c(
+    x: Tensor, p1: Tensor, p2: Tensor, generator: Generator, channel_dim: int, gate: str, after: Sequence[After]
+) -> Bound | None:
+    """`meta_acon_c` on inputs like x with these tensors, and what is to be done with the vector that it saves; None
+    where it has to go through the operator.
+    """
+    call = MetaAconCCall.of(x, p1, p2, generator, channel_dim, gate)
+    if call is None:
+        return None
+    tensors, options = (p1, p2, *generator[:12]), (*generator[12:], channel_dim, gate)
+
+    def gradient(grad: Tensor, held: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
+        x, *present, saved = held
+        every = iter(present)
+        every_tensor = [None if t is None else next(every) for t in tensors]
+        found = _backward_op(grad, saved, x, *every_tensor, *options)
+        wanted = [g for g, t in zip(found, (x, *tensors), strict=False) if t is not None]
+        return [g if n else None for g, n in zip(wanted, needs, strict=True)]
+
+    learnt, running = (tuple(t for t in part if t is not None) for part in (tensors[:10], tensors[10:]))
+    return Bound(call, learnt, running, gradient, after)

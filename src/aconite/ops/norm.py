@@ -7,7 +7,7 @@ mean and biased variance as float64 (2, C), and the layer updates its buffers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from aconite import kernels, reference
 from aconite.errors import KernelUnavailableError
 from aconite.kernels import Generator, align, norm
 from aconite.kernels.norm import Norm, NormCall, NormMetaCall
-from aconite.ops.bound import Bound
+from aconite.ops.bound import After, Bound
 from aconite.ops.fused import Operator
 from aconite.ops.library import formula_needed, observed
 
@@ -228,14 +228,14 @@ def norm_kernel_serves(x: Tensor, *parameters: Tensor, meta: bool = False) -> bo
     return not formula_needed() and not (meta and observed()) and norm.serves_norm(x, *parameters, meta=meta)
 
 
-def bound_norm(x: Tensor, given: Norm, after: Callable[..., None] | None, *behind: Any) -> Bound | None:
+def bound_norm(x: Tensor, given: Norm, after: Sequence[After], *behind: Any) -> Bound | None:
     """`batch_norm_acon_c` bound to these arguments, with what is to be done with the statistics; None where it has to
     go through the operator.
     """
     return _bound_norm(_arguments(x, given, *behind), after)
 
 
-def bound_norm_meta(x: Tensor, given: Norm, after: Callable[..., None] | None, *behind: Any) -> Bound | None:
+def bound_norm_meta(x: Tensor, given: Norm, after: Sequence[After], *behind: Any) -> Bound | None:
     """`bound_norm` for `batch_norm_meta_acon_c`."""
     return _bound_norm_meta(_meta_arguments(x, given, *behind), after)
 
