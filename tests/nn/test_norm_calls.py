@@ -194,6 +194,20 @@ def test_a_transform_after_a_kept_call(kind):
         assert torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent is not None
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("kind", [AconA, AconC, MetaAconC, *LAYERS])
+def test_a_trace_holds_the_formula(kind, grad, tmp_path):
+    layer, x = kind(8).eval(), images()
+    layer(x)  # the next call would be the kept one
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(layer, x)
+    traced.save(str(tmp_path / "layer.pt"))
+    other = images((3, 8, 4, 6))
+    torch.testing.assert_close(torch.jit.load(str(tmp_path / "layer.pt"))(other), layer(other), rtol=1e-5, atol=1e-5)
+    assert "aconite::" not in str(traced.inlined_graph)
+
+
 def test_a_mode_that_watches_sees_the_generator():
     seen = []
 

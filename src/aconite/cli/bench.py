@@ -56,6 +56,7 @@ def _shape(text: str) -> tuple[int, ...]:
 def _bench(arguments: argparse.Namespace) -> int:
     from aconite import bench
     from aconite.kernels import native_library
+    from aconite.ops import compiled_node
     from aconite.provenance import provenance
 
     seconds = arguments.seconds
@@ -65,7 +66,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--repeats {arguments.repeats}: expected 1 or more")
     bench.keep_freed_memory()
     subject, ratio, peer = _SUBJECTS[arguments.subject]
-    origin = {"provenance": provenance() | {"native": native_library().isa}}
+    origin = {"provenance": provenance() | {"native": native_library().isa, "node": compiled_node().reason is None}}
     lines, shown = "", list[str]()
 
     def peer_ms(rows: Rows) -> float:

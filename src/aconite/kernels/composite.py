@@ -24,7 +24,14 @@ def _wide(*values: Scalar) -> list[Tensor]:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     device = tensors[0].device
-    return [v.to(dtype) if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype, device=device) for v in values]
+    return [
+        _mutable(v).to(dtype) if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype, device=device) for v in values
+    ]
+
+
+def _mutable(t: Tensor) -> Tensor:
+    """Zeros without memory refuse operations in place, and so does what is multiplied by them."""
+    return t.clone() if t._is_zerotensor() else t
 
 
 def _finite(t: Tensor) -> Tensor:

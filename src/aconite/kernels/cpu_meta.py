@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import KernelUnavailableError, SettingsError, ShapeError
 from ._generator import NORMS, Generator, MetaGradients
 from ._library import functions
+from ._memory import in_memory
 from ._plan import ARITHMETIC, DTYPES, Plan, check, meta_refusal
 from ._pointers import like, one, planned
 from ._recipe import POINTER
@@ -35,7 +36,7 @@ def supports_meta(x: Tensor, p1: Tensor, p2: Tensor, *, channel_dim: int = 1) ->
 
 
 class MetaCall(NamedTuple):
-    """What a forward call leaves its backward call; `pointers` are of p1, p2 and the generator's tensors."""
+    """What a forward call leaves its backward call; `pointers` are of p1, p2 and the generator's tensors, `x` of x."""
 
     address: int
     record: bytes
@@ -43,6 +44,7 @@ class MetaCall(NamedTuple):
     n: int
     c: int
     h: int
+    x: int = 0
 
 
 def meta_acon_c_forward(
@@ -67,13 +69,14 @@ def meta_forward(
     x, plan = planned(x, (p1, p2), channel_dim, gate, meta=True)
     call, kept = meta_call(plan, x.dtype, p1, p2, generator)
     y = torch.empty_like(x)
-    saved = torch.empty(saved_size(plan.n, plan.c, call.h), dtype=ARITHMETIC[x.dtype])
+    saved = torch.empty(saved_size(plan.n, plan.c, call.h), dtype=ARITHMETIC[x.dtype], device="cpu")
+    place = x.data_ptr()
     status = functions().aconite_meta_acon_c_forward(
-        plan.address, call.record, x.data_ptr(), call.pointers[0], call.pointers[1], y.data_ptr(), saved.data_ptr()
+        plan.address, call.record, place, call.pointers[0], call.pointers[1], y.data_ptr(), saved.data_ptr()
     )
     if status:
         check(status)
-    return y, saved, None if kept or x is not given else call
+    return y, saved, None if kept or x is not given else MetaCall(*call[:-1], place)
 
 
 def meta_acon_c_backward(
@@ -105,17 +108,18 @@ def meta_backward(
     """`meta_acon_c_backward`; with the call of `meta_forward` on the very same values nothing is checked again."""
     kept: list[Tensor] = []
     # The values have not changed since (autograd sees to that), but a saved-tensor hook may have moved them.
-    if call is None or call.pointers != [0 if t is None else t.data_ptr() for t in (p1, p2, *generator[:12])]:
+    places = [0 if t is None else t.data_ptr() for t in (p1, p2, *generator[:12])]
+    if call is None or call.x != x.data_ptr() or call.pointers != places:
         x, plan = planned(x, (p1, p2), channel_dim, gate, meta=True)
         call, kept = meta_call(plan, x.dtype, p1, p2, generator)
         want, expected = ARITHMETIC[x.dtype], saved_size(plan.n, plan.c, call.h)
         if saved.numel() != expected or saved.dtype is not want or not saved.is_contiguous():
             raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {want}")
-    grad = like(grad, x)
+    grad, saved = like(grad, x), one(saved, saved.dtype)
     dx = torch.empty_like(x)
     # One vector for all of them, cut by one call; nobody else sees the whole, so autograd need not know of views.
     c, h = call.c, call.h
-    gradients = torch.empty(2 * h * c + 5 * c + 3 * h, dtype=saved.dtype)
+    gradients = torch.empty(2 * h * c + 5 * c + 3 * h, dtype=saved.dtype, device="cpu")
     status = functions().aconite_meta_acon_c_backward(
         call.address,
         call.record,
@@ -181,7 +185,7 @@ class MetaStatisticsUpdate:
         """For `n` images whose saved vector is of this dtype; of both norms the first, then the second."""
         buffers = (*means, *variances, *steps)
         for tensor in buffers:
-            if not (tensor.is_cpu and tensor.is_contiguous()):
+            if not (tensor.is_cpu and tensor.is_contiguous() and in_memory(tensor)):
                 return None
         if [tensor.dtype for tensor in buffers] != [dtype, dtype, dtype, dtype, torch.int64, torch.int64]:
             return None
@@ -228,7 +232,7 @@ def meta_call(
             )
         if not tensor.is_cpu:
             raise KernelUnavailableError(f"the native kernels run on the CPU, not on {tensor.device}")
-        if tensor.dtype is not want or not tensor.is_contiguous():
+        if tensor.dtype is not want or not tensor.is_contiguous() or not in_memory(tensor):
             tensor = one(tensor, want)
             kept.append(tensor)
         pointers.append(tensor.data_ptr())

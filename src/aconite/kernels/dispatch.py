@@ -38,7 +38,7 @@ def native_serves(device: torch.device) -> bool:
 @functools.cache
 def _constant(value: float, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(value, dtype=torch.promote_types(dtype, torch.float32))
+        return torch.tensor(value, dtype=torch.promote_types(dtype, torch.float32), device="cpu")
 
 
 def _aligned(x: Tensor, channel_dim: int, **parameters: Tensor | None) -> list[Scalar]:

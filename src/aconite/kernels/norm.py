@@ -11,8 +11,9 @@ from torch import Tensor
 from ..errors import KernelUnavailableError, ShapeError
 from ._generator import Generator
 from ._library import load
+from ._memory import in_memory
 from ._plan import DTYPES, KEPT, check, refusal
-from ._pointers import planned
+from ._pointers import like, one, planned
 from ._recipe import POINTER
 from .norm_call import ACTIVATIONS, Norm, NormCall, NormMetaCall, library, meta_saved_size, places
 
@@ -63,10 +64,14 @@ def supports_norm(x: Tensor, *parameters: Tensor, meta: bool = False) -> str | N
 
 
 def serves_norm(x: Tensor, *parameters: Tensor, meta: bool = False) -> bool:
-    """Whether `supports_norm` is None; a kind of call once found served is found again at once."""
+    """Whether `supports_norm` is None, and no tensor has to be copied into memory first; a kind of call once found
+    served is found again at once.
+    """
     tensors = (x, *parameters)
     for tensor in tensors:
         if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_nested:
+            return False
+        if not in_memory(tensor):
             return False
     key = (x.stride(), x.dtype, meta, *(tensor.shape for tensor in tensors))
     if key in _served:
@@ -107,7 +112,7 @@ def batch_norm_backward(
     """All gradients; `batch` says whether the statistics were the batch's own."""
     x = _dense(x, (p1, p2, beta), gate)
     call = NormCall(x, norm, (p1, p2, beta), activation=activation, gate=gate, batch=batch)
-    return NormGradients(*call.backward(grad, x, _statistics(statistics, x.shape[1])))
+    return NormGradients(*call.backward(like(grad, x), x, _statistics(statistics, x.shape[1])))
 
 
 def batch_norm_meta_forward(
@@ -138,7 +143,7 @@ def batch_norm_meta_backward(
     """Gradients of x, weight, bias, p1, p2 and the generator's first eight, absent ones included."""
     x = _dense(x, (p1, p2), gate, meta=True)
     call = NormMetaCall(x, norm, (p1, p2), generator, gate=gate, batch=batch)
-    return call.backward(grad, x, _statistics(statistics, x.shape[1]), saved)
+    return call.backward(like(grad, x), x, _statistics(statistics, x.shape[1]), one(saved, saved.dtype))
 
 
 def _dense(x: Tensor, slopes: tuple[Tensor, ...], gate: str, *, meta: bool = False) -> Tensor:
@@ -177,7 +182,7 @@ class StatisticsUpdate:
     ) -> StatisticsUpdate | None:
         buffers = (mean, var) if steps is None else (mean, var, steps)
         for tensor in buffers:
-            if not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_inference():
+            if not (tensor.is_cpu and tensor.is_contiguous() and in_memory(tensor)) or tensor.is_inference():
                 return None
         dtype = mean.dtype
         if dtype not in (torch.float32, torch.float64) or var.dtype is not dtype:
@@ -197,4 +202,4 @@ def _statistics(statistics: Tensor, c: int) -> Tensor:
         raise ShapeError(
             f"statistics is {statistics.dtype} of shape {tuple(statistics.shape)}; expected float64 (2, {c})"
         )
-    return statistics
+    return one(statistics, torch.float64)

@@ -29,10 +29,10 @@ class _Pointwise(ChannelModule):
         self._start(given_channels(channels, None, init), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
-        for name, value in initial_values(self.init, channels).items():
+        for name, value in initial_values(self.init, channels, factory["device"]).items():
             if name in self.learnt:
                 setattr(self, name, nn.Parameter(value.to(**factory)))
-            elif isinstance(self.init, Match) and bool((value != 1).any()):
+            elif isinstance(self.init, Match) and _other_than_one(getattr(self.init, name)):
                 raise SettingsError(
                     f"{type(self).__name__} has {name} = 1 and cannot start from {self.init}; use AconC"
                 )
@@ -42,6 +42,10 @@ class _Pointwise(ChannelModule):
         options += [f"gate={self.gate!r}"] if self.gate != "sigmoid" else []
         options += [f"channel_dim={self.channel_dim}"] if self.channel_dim != 1 else []
         return ", ".join(options)
+
+
+def _other_than_one(values: float | Tensor) -> bool:
+    return bool((torch.as_tensor(values, device="cpu") != 1).any())  # asked of numbers, which "meta" has none of
 
 
 class AconA(ChannelModule):

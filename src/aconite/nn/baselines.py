@@ -44,7 +44,7 @@ class Maxout(ChannelModule):
         self._start(given_channels(channels, None, init), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
-        values = initial_values(self.init, channels)
+        values = initial_values(self.init, channels, factory["device"])
         self.p1, self.p2 = (nn.Parameter(values[name].to(**factory)) for name in ("p1", "p2"))
 
     def forward(self, x: Tensor) -> Tensor:

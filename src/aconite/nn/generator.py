@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aconite.kernels import Generator, cpu_meta, split_saved
-from aconite.ops.library import plain
+from aconite.ops.library import unwatched
 
 __all__ = ["generator_record", "statistics_update"]
 
@@ -64,7 +64,7 @@ def statistics_update(
     assert v2 is not None
     assert steps2 is not None
     # Six operations on a few hundred numbers cost more than a small feature map. A compiler has to see them.
-    if not torch.compiler.is_compiling() and plain(m1, v1, steps1, m2, v2, steps2):
+    if not torch.compiler.is_compiling() and unwatched(m1, v1, steps1, m2, v2, steps2):
         update = cpu_meta.MetaStatisticsUpdate.of(
             dtype, (m1, m2), (v1, v2), (steps1, steps2), (bn1.momentum, bn2.momentum), samples
         )

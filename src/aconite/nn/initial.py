@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,8 +51,9 @@ def check_init(init: Init) -> None:
         )
 
 
-def initial_values(init: Init, channels: int) -> dict[str, Tensor]:
-    """p1, p2 and beta, each (C,) in torch's default dtype.
+def initial_values(init: Init, channels: int, device: Any = None) -> dict[str, Tensor]:
+    """p1, p2 and beta, each (C,) in torch's default dtype: on its default device where None is given, else on the CPU,
+    since one seed means the same values wherever they go.
 
     ``"paper"`` p1, p2 ~ N(0, 1), β = 1 (the reference code); ``"swish"`` (1, 0, 1); ``"near-swish"`` 1 + 0.1·N(0, 1),
     0.1·N(0, 1), 1; a `Match` its own values.
@@ -61,17 +62,18 @@ def initial_values(init: Init, channels: int) -> dict[str, Tensor]:
     {'p1': tensor([1., 1.]), 'p2': tensor([0., 0.]), 'beta': tensor([1., 1.])}
     """
     check_init(init)
-    one = torch.ones(channels)
+    where = torch.get_default_device() if device is None else torch.device("cpu")
+    one = torch.ones(channels, device=where)
     if isinstance(init, Match):
         values = {}
         for name in SLOPES:
-            value = torch.as_tensor(getattr(init, name), dtype=torch.get_default_dtype()).detach().reshape(-1).cpu()
+            value = torch.as_tensor(getattr(init, name), dtype=torch.get_default_dtype(), device=where)
+            value = value.detach().reshape(-1)
             if value.numel() not in (1, channels):
                 raise SettingsError(f"init.{name} has {value.numel()} values for a layer of {channels} channels")
             values[name] = value.expand(channels).clone()
         return values
-    if init == "paper":
-        return {"p1": torch.randn(channels), "p2": torch.randn(channels), "beta": one}
     if init == "swish":
-        return {"p1": one.clone(), "p2": torch.zeros(channels), "beta": one}
-    return {"p1": 1 + 0.1 * torch.randn(channels), "p2": 0.1 * torch.randn(channels), "beta": one}
+        return {"p1": one.clone(), "p2": torch.zeros_like(one), "beta": one}
+    p1, p2 = torch.randn_like(one), torch.randn_like(one)
+    return {"p1": p1, "p2": p2, "beta": one} if init == "paper" else {"p1": 1 + 0.1 * p1, "p2": 0.1 * p2, "beta": one}

@@ -124,11 +124,11 @@ def _target(module: nn.Module, x: Tensor) -> Tensor:
 
 def _asymptotes(module: nn.Module) -> tuple[float, float] | None:
     """The slopes of the lines through 0 that the activation nears for x → ∞ and x → −∞; None if it nears none."""
-    far = torch.tensor([-1e6, -1e3, 1e3, 1e6], dtype=torch.float64)
+    far = torch.tensor([-1e6, -1e3, 1e3, 1e6], dtype=torch.float64, device="cpu")
     y = _target(module, far)
     slopes = (y / far).round(decimals=6)
     left, right = float(slopes[0]), float(slopes[3])
-    lines = torch.tensor([left, left, right, right], dtype=torch.float64) * far
+    lines = torch.tensor([left, left, right, right], dtype=torch.float64, device="cpu") * far
     return (right, left) if torch.allclose(y, lines, rtol=0.0, atol=1e-6) else None
 
 
@@ -140,11 +140,11 @@ def _fit(module: nn.Module, gate: str, domain: tuple[float, float]) -> Match:
     Where the activation nears a line through 0 on either side, as GELU and Hardswish do, the slopes are those lines'
     and β alone is fitted: with slopes a hundredth better in the domain, every far input would be a hundredth off.
     """
-    fine = torch.linspace(*domain, 8001, dtype=torch.float64)
+    fine = torch.linspace(*domain, 8001, dtype=torch.float64, device="cpu")
     wanted = _target(module, fine)
     held = _asymptotes(module)
     start = [1.0] if held else [1.0, 0.0, 1.0]
-    values = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    values = torch.tensor(start, dtype=torch.float64, device="cpu", requires_grad=True)
 
     def parameters() -> tuple[Any, Any, Any]:
         return (*held, values[0]) if held else (values[0], values[1], values[2])

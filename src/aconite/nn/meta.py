@@ -138,7 +138,7 @@ class MetaAconC(ChannelModule):
             self.bn1 = nn.BatchNorm2d(hidden, **factory) if self.norm else None
             self.fc2 = nn.Conv2d(hidden, channels, 1, bias=self.bias, **factory)
             self.bn2 = nn.BatchNorm2d(channels, **factory) if self.norm else None
-        values = initial_values(self.init, channels)
+        values = initial_values(self.init, channels, factory["device"])
         self.p1, self.p2 = (nn.Parameter(values[name].to(**factory)) for name in ("p1", "p2"))
         if isinstance(self.init, Match):
             last = self.fc2 if self.bn2 is None else self.bn2
@@ -157,11 +157,11 @@ class MetaAconC(ChannelModule):
                 f"MetaAconC(granularity={self.granularity!r}, norm={self.norm!r}, bias={self.bias}) does not have; "
                 "use granularity='channel' with norm='batch' or bias=True"
             )
-        share = torch.as_tensor(match.beta, dtype=torch.float64) / self.beta_scale
+        share = torch.as_tensor(match.beta, dtype=torch.float64, device="cpu") / self.beta_scale
         if not bool(((share > 0) & (share < 1)).all()):
             raise SettingsError(
                 f"Meta-ACON generates β in (0, {self.beta_scale:g}) and cannot start at β = {match.beta}; write "
-                f"beta_scale={2 * float(torch.as_tensor(match.beta).abs().max()):.4g} (a negative β, from a PReLU "
+                f"beta_scale={2 * self.beta_scale * float(share.abs().max()):.4g} (a negative β, from a PReLU "
                 "slope above 1, cannot be reached)"
             )
         return share.logit() if self.gate == "sigmoid" else 6 * share - 3

@@ -18,7 +18,7 @@ from aconite import kernels, reference
 from aconite.kernels import Generator, align, cpu_meta
 from aconite.kernels.meta_acon_call import MetaAconCCall
 from aconite.ops.bound import After, Bound
-from aconite.ops.library import below_autograd, define, formula_needed, observed, plain, runs_directly
+from aconite.ops.library import below_autograd, define, formula_needed, observed, runs_directly, unwatched
 
 __all__ = ["bound_meta_acon_c", "meta_acon_c", "meta_kernel_serves"]
 
@@ -98,7 +98,7 @@ class _Rule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         tensors = arguments[: _COUNT + 4]
-        if plain(*tensors):
+        if unwatched(*tensors):
             x, p1, p2 = arguments[:3]
             y, saved, ctx.call = cpu_meta.meta_forward(x, p1, p2, arguments[3:-2], *arguments[-2:])
         else:
@@ -119,7 +119,7 @@ class _Rule(torch.autograd.Function):
         saved, *tensors = ctx.saved_tensors
         options = ctx.options
         found: Sequence[Tensor | None]
-        if not torch.is_grad_enabled() and runs_directly(grad) and plain(*tensors):
+        if not torch.is_grad_enabled() and runs_directly(grad) and unwatched(*tensors):
             x, p1, p2, *weights = tensors
             found = cpu_meta.meta_backward(ctx.call, grad, saved, x, p1, p2, (*weights, *options[:-2]), *options[-2:])
         else:

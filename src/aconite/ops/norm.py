@@ -31,7 +31,9 @@ __all__ = [
 ]
 
 _CONSTANTS = {
-    (value, dtype): torch.tensor(value, dtype=dtype) for value in (0.0, 1.0) for dtype in (torch.float32, torch.float64)
+    (value, dtype): torch.tensor(value, dtype=dtype, device="cpu")
+    for value in (0.0, 1.0)
+    for dtype in (torch.float32, torch.float64)
 }
 
 

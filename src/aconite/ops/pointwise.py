@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aconite.kernels import Call, align, native_serves
-from aconite.ops.library import below_autograd, define, formula_needed, plain, runs_directly
+from aconite.ops.library import below_autograd, define, formula_needed, runs_directly, unwatched
 
 __all__ = ["Pointwise"]
 
@@ -59,7 +59,7 @@ class Pointwise:
                 *tensors, channel_dim, gate = arguments
                 ctx.save_for_backward(*tensors)
                 ctx.options = channel_dim, gate
-                if plain(*tensors):
+                if unwatched(*tensors):
                     y, ctx.call = self.forward(*arguments)
                     return y
                 ctx.call = None
@@ -74,7 +74,7 @@ class Pointwise:
         def gradient(
             call: Call | None, grad: Tensor, tensors: Tensors, options: tuple[int, str], needs: Sequence[bool]
         ) -> tuple[Any, ...]:
-            if not torch.is_grad_enabled() and runs_directly(grad) and plain(*tensors):
+            if not torch.is_grad_enabled() and runs_directly(grad) and unwatched(*tensors):
                 # Autograd itself drops what is not needed and turns a gradient into its tensor's dtype.
                 return (*self.backward(call, grad, *tensors, *options, needs), None, None)
             found = backward_op(grad, *tensors, *options, needs)
@@ -115,7 +115,7 @@ class Pointwise:
                 return self._formula(*arguments)
             if formula_needed():
                 return self._formula(*arguments)
-            if not torch.is_grad_enabled() and plain(*arguments[:count]):
+            if not torch.is_grad_enabled() and unwatched(*arguments[:count]):
                 return self.forward(*arguments)[0]
             result: Tensor = Rule.apply(*arguments)
             return result

@@ -183,7 +183,7 @@ def _function(name: str, argument: Tree) -> Tree:
 
 
 def _folded(name: str, value: float) -> Number | None:
-    result = float(FUNCTIONS[name].run(torch.tensor(value, dtype=torch.float64)))
+    result = float(FUNCTIONS[name].run(torch.tensor(value, dtype=torch.float64, device="cpu")))
     return Number(result) if abs(result) < 1e300 else None  # neither infinite nor NaN: that is left for the forward
 
 

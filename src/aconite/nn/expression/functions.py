@@ -40,7 +40,9 @@ def _softplus(u: Tensor) -> Tensor:
 
 def _tensors(*values: Value) -> tuple[Tensor, ...]:
     """The values with numbers made tensors like the others."""
-    like = next((value for value in values if isinstance(value, Tensor)), torch.empty((), dtype=torch.float64))
+    like = next(
+        (value for value in values if isinstance(value, Tensor)), torch.empty((), dtype=torch.float64, device="cpu")
+    )
     return tuple(
         v if isinstance(v, Tensor) else torch.full((), v, dtype=like.dtype, device=like.device) for v in values
     )

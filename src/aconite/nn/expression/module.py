@@ -75,7 +75,7 @@ class Expression(ChannelModule):
         self._start(given_channels(channels, None, init if names else None), device, dtype)
 
     def _build(self, channels: int, factory: dict[str, Any]) -> None:
-        values = initial_values(self.init, channels)
+        values = initial_values(self.init, channels, factory["device"])
         for name in parameters(self.tree):
             if name.startswith("beta"):
                 value = values["beta"].clone()
@@ -84,7 +84,7 @@ class Expression(ChannelModule):
             elif name in ("p", "p2"):
                 value = values["p2"].clone()
             else:
-                value = initial_values(self.init, channels)["p2"]  # p3 and on: a draw of its own
+                value = initial_values(self.init, channels, factory["device"])["p2"]  # p3 and on: a draw of its own
             setattr(self, name, nn.Parameter(value.to(**factory)))
 
     def forward(self, x: Tensor) -> Tensor:

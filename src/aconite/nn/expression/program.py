@@ -151,5 +151,5 @@ def _constant(tree: Tree) -> float | None:
     name, arguments = _operation(tree)
     values = [_constant(argument) for argument in arguments]
     if name in FUNCTIONS:
-        return float(FUNCTIONS[name].run(*(torch.tensor(value, dtype=torch.float64) for value in values)))
+        return float(FUNCTIONS[name].run(*(torch.tensor(value, dtype=torch.float64, device="cpu") for value in values)))
     return float(_STEPS[name](*values)) if name != "/" or values[1] else math.nan
