@@ -33,7 +33,7 @@ ACONITE_INLINE void long_row(const pass<F, T>& p, int64_t at, int64_t count, typ
   for (int64_t done = 0; done < count; done += kChunk) {
     int64_t end = least(count, done + kChunk), i = done;
     V sum[F::sums + 1] = {};
-    for (; i + 4 * W <= end; i += 4 * W) several<4>(p, at + i, W, sum, t);
+    for (; i + 4 * W <= end; i += 4 * W) several<4, true>(p, at + i, W, sum, t);
     for (; i + W <= end; i += W) one_vector(p, at + i, sum, t);
     if (W > 1 && i < end) part_vector(p, at + i, end - i, sum, t);
     for (int s = 0; s < F::sums; ++s) total[s] += (double)aconite::ACONITE_NS::sum(sum[s]);
@@ -84,8 +84,8 @@ template <class F, class T>
 ACONITE_INLINE void same_vector(const pass<F, T>& p, int64_t at, int64_t samples, typename storage<T>::vector* sum,
                                 const typename storage<T>::vector* t) {
   int64_t step = p.c * p.l, k = 0;
-  for (; k + 4 <= samples; k += 4) several<4>(p, at + k * step, step, sum, t);
-  for (; k + 2 <= samples; k += 2) several<2>(p, at + k * step, step, sum, t);
+  for (; k + 4 <= samples; k += 4) several<4, true>(p, at + k * step, step, sum, t);
+  for (; k + 2 <= samples; k += 2) several<2, true>(p, at + k * step, step, sum, t);
   for (; k < samples; ++k) one_vector(p, at + k * step, sum, t);
 }
 

@@ -44,7 +44,7 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
       for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + at + (r + COUNT) * apart + i);
       for (int k = 0; k < F::outputs; ++k) __builtin_prefetch(p.out[k] + at + (r + COUNT) * apart + i, 1);
     }
-    several<COUNT>(p, at + i, apart, sum, t);
+    several<COUNT, (COUNT < 4)>(p, at + i, apart, sum, t);
     for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
   }
   if (W > 1 && i < width) {

@@ -41,6 +41,13 @@ ACONITE_INLINE void one_vector(const stream<F, T>& s, int64_t at, typename stora
   for (int i = 0; i < F::outputs; ++i) store(s.out[i] + at, out[i]);
 }
 
+// What comes a few lines later is asked for now (see `several` in walk.h).
+template <class F, class T>
+ACONITE_INLINE void fetch_ahead(const stream<F, T>& s, int64_t at) {
+  for (int k = 0; k < F::inputs; ++k) __builtin_prefetch((const char*)(s.in[k] + at) + kAhead);
+  for (int k = 0; k < F::outputs; ++k) __builtin_prefetch((const char*)(s.out[k] + at) + kAhead, 1);
+}
+
 // The lanes beyond `count` read zeros, which are no values: their terms stay out of the sums.
 template <class F, class T>
 ACONITE_INLINE void part_vector(const stream<F, T>& s, int64_t at, int64_t count, typename storage<T>::vector* sum,
@@ -62,7 +69,10 @@ ACONITE_INLINE void long_row(const stream<F, T>& s, int64_t at, const typename s
   for (int64_t done = 0; done < s.l; done += kChunk) {
     int64_t end = least(s.l, done + kChunk), i = done;
     V sum[F::sums + 1] = {};
-    for (; i + W <= end; i += W) one_vector(s, at + i, sum, t);
+    for (; i + W <= end; i += W) {
+      fetch_ahead(s, at + i);
+      one_vector(s, at + i, sum, t);
+    }
     if (W > 1 && i < end) part_vector(s, at + i, end - i, sum, t);
     for (int k = 0; k < F::sums; ++k) total[k * kWidth] += (double)aconite::ACONITE_NS::sum(sum[k]);
   }
@@ -104,7 +114,10 @@ ACONITE_INLINE void flat_rows(const stream<F, T>& s, int64_t at, int64_t samples
   for (int64_t r = 0; r < rows; ++r) {
     int64_t end = (r + 1) * s.l;
     for (; i + W <= end; i += W)
-      for (int64_t k = 0; k < samples; ++k) one_vector(s, at + k * step + i, sum, t);
+      for (int64_t k = 0; k < samples; ++k) {
+        fetch_ahead(s, at + k * step + i);
+        one_vector(s, at + k * step + i, sum, t);
+      }
     int64_t rest = end - i;
     V next[F::sums + 1] = {};
     if (r + 1 == rows) {

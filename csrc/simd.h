@@ -123,6 +123,9 @@ ACONITE_INLINE void store(T* p, vf v, int64_t n) {
 }
 #endif
 
+// How many bytes ahead a walk asks for a line (walk.h says why).
+constexpr int64_t kAhead = 1024;
+
 // Past the caches: a line that is stored through them is read first, and where a pass is larger than they are its result is
 // gone again before anybody reads it. `end_past` makes such stores visible to other threads.
 template <class T, class V>

@@ -42,10 +42,9 @@ def deferred(request):
 
 @pytest.fixture
 def on_meta():
-    before = torch.get_default_device()
     torch.set_default_device("meta")
     yield
-    torch.set_default_device(before)
+    torch.set_default_device(None)
 
 
 def step(layer, x, grad):
@@ -108,7 +107,7 @@ def test_layers_on_the_cpu_run_under_another_default_device(name, on_meta):
     x, grad = torch.randn(SHAPE, device="cpu"), torch.randn(SHAPE, device="cpu")
     twin = copy.deepcopy(layer)
     found = [step(layer, x, grad) for _ in range(3)]
-    torch.set_default_device("cpu")
+    torch.set_default_device(None)
     for got in found:
         close(got, step(twin, x, grad))
 

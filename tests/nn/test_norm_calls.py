@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import sys
+import threading
 import weakref
 
 import pytest
@@ -206,6 +208,142 @@ def test_a_trace_holds_the_formula(kind, grad, tmp_path):
     other = images((3, 8, 4, 6))
     torch.testing.assert_close(torch.jit.load(str(tmp_path / "layer.pt"))(other), layer(other), rtol=1e-5, atol=1e-5)
     assert "aconite::" not in str(traced.inlined_graph)
+
+
+class Twice(torch.nn.Module):
+    def forward(self, value):
+        return 2 * value
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
+def test_a_parametrized_slope_is_seen(kind, training):
+    layer, x = kind(8).train(training), images()
+    torch.nn.utils.parametrize.register_parametrization(layer, "p1", Twice())
+    for _ in range(3):
+        layer(x).sum().backward()
+        with torch.no_grad():
+            layer.parametrizations.p1.original.add_(1)
+    same(layer, x)
+
+
+@pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
+def test_saved_tensors_may_come_back_in_another_dtype(kind):
+    torch.manual_seed(0)
+    layer, x = kind(8), images(dtype=torch.bfloat16)
+    _, (expected, *_) = apart(layer, x)
+    layer(x)
+    leaf = x.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.float()):
+        found = torch.autograd.grad(layer(leaf).square().sum(), leaf)[0]
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
+def test_the_same_place_read_otherwise_is_seen(kind):
+    layer, x = kind(8).eval(), images()
+    layer(x)
+    p1 = layer.p1.data
+    for other in (torch._neg_view(p1), p1[:1].expand(8), p1.view(torch.int32).view(torch.float32).flip(0)):
+        layer.p1.data = other
+        y = layer(x)
+        layer.p1.data = other.clone()
+        torch.testing.assert_close(y, copy.deepcopy(layer)(x), rtol=1e-6, atol=1e-6)
+        layer.p1.data = p1
+        layer(x)
+
+
+@pytest.mark.parametrize("kind", [AconC, *LAYERS])
+def test_a_buffer_without_memory(kind):
+    layer, x = kind(8), images()
+    layer.register_buffer("adjacency", torch.eye(3).to_sparse())
+    torch.testing.assert_close(layer(x), layer(x))
+
+
+@pytest.mark.parametrize("layer", [lambda: AconC(8), lambda: MetaAconC(8), lambda: BatchNormMetaAconC2d(8)])
+def test_a_replica_computes_the_same(layer):
+    layer, x = layer(), images()
+    expected = layer.eval()(x)
+    replica = layer._replicate_for_data_parallel()  # as torch.nn.parallel.replicate makes it
+    for name, module in layer.named_children():
+        child = replica._modules[name] = module._replicate_for_data_parallel()
+        for key, value in {**module._parameters, **module._buffers}.items():
+            setattr(child, key, None if value is None else value.detach())
+    for key, value in {**layer._parameters, **layer._buffers}.items():
+        setattr(replica, key, value.detach())
+    for _ in range(2):
+        torch.testing.assert_close(replica(x), expected)
+
+
+@pytest.mark.parametrize("hooked", ["hook of the generator", "all hooks of the generator"])
+def test_hooks_that_are_replaced_are_seen(hooked):
+    layer, x, called = MetaAconC(8), images(), []
+    layer(x)
+    if hooked == "all hooks of the generator":
+        layer.fc1._forward_hooks = type(layer.fc1._forward_hooks)()
+    layer.fc1.register_forward_hook(lambda *_: called.append(1))
+    layer(x)
+    assert called
+
+
+@pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
+def test_no_gradient_comes_in(kind):
+    class Stops(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None
+
+    layer, x = kind(8), images()
+    layer(x)
+    Stops.apply(layer(x)).sum().backward()
+    assert layer.p1.grad is None
+
+
+@pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
+def test_a_circle_through_a_parameter_is_collected(kind):
+    owner = torch.nn.Module()
+    owner.layer = kind(8)
+    for parameter in owner.layer.parameters():
+        parameter.register_hook(lambda grad, owner=owner: grad)
+    x = images()
+    owner.layer(x)
+    owner.layer(x)
+    gone = weakref.ref(owner)
+    del owner, parameter
+    gc.collect()
+    assert gone() is None
+
+
+def test_several_threads_bring_new_shapes():
+    layer, failed = AconC(8), []
+
+    def work(k):
+        try:
+            for size in range(1, 40):
+                layer(torch.ones(k + 1, 8, size, 2))
+        except Exception as error:
+            failed.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not failed
+
+
+def test_a_constant_beta_behind_a_norm():
+    norm, activation, x = torch.nn.BatchNorm2d(8).eval(), AconA(8, learn_beta=False, beta=3.0), images()
+    for _ in range(2):
+        torch.testing.assert_close(norm_activation(x, norm, activation), activation(norm(x)))
 
 
 def test_a_mode_that_watches_sees_the_generator():

@@ -278,12 +278,55 @@ def test_no_compiler(monkeypatch, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_folder_that_cannot_be_used(monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    monkeypatch.setenv("ACONITE_CACHE", str(file / "below"))
+    with pytest.raises(KernelUnavailableError, match="name a folder in ACONITE_CACHE"):
+        build_node()
+
+
+def test_without_a_home(monkeypatch):
+    def fails():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(node, "_path", fails)
+    monkeypatch.delenv("ACONITE_NODE", raising=False)
+    assert "Could not determine home directory" in node.compiled_node.__wrapped__().reason
+    with pytest.raises(KernelUnavailableError, match="name a folder in ACONITE_CACHE"):
+        build_node()
+
+
+@needs_node
+def test_a_node_that_others_may_write_is_not_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACONITE_CACHE", str(tmp_path))
+    path = tmp_path / compiled_node().path.name
+    path.write_bytes(compiled_node().path.read_bytes())
+    path.chmod(0o777)
+    assert "others may write" in node.compiled_node.__wrapped__().reason
+
+
+@needs_node
+def test_a_gradient_of_another_shape_is_not_read_beyond_its_end():
+    layer, x = made("AconC"), images()
+    assert taken(layer, x)
+    y = layer(x.requires_grad_())
+    try:
+        found = y.grad_fn(torch.ones(1, 8, 5, 5))[0]
+    except (RuntimeError, ValueError):
+        return
+    torch.testing.assert_close(found.expand_as(x), y.grad_fn(torch.ones_like(x))[0])
+
+
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
         ("", "run `aconite build-node`"),
         ("import os; os.environ['ACONITE_NODE'] = '0'", "ACONITE_NODE=0 is set"),
-        ("from aconite.ops import node; node._path().write_bytes(b'no library')", "cannot be loaded"),
+        (
+            "from aconite.ops import node; node._path().write_bytes(b'no library'); node._path().chmod(0o644)",
+            "cannot be loaded",
+        ),
     ],
 )
 def test_without_it_python_runs_and_the_reason_is_told(prepare, reason, tmp_path):

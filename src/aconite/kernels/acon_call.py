@@ -28,7 +28,7 @@ class AconCCall:
         sizes = {(slope.shape, slope.dtype, slope.is_contiguous()) for slope in slopes}
         if dense is not x or len(sizes) > 1 or sizes.pop() != (slopes[0].shape[:1], ARITHMETIC[x.dtype], True):
             raise KernelUnavailableError("x has to be copied, or p1, p2, beta are not alike")
-        self._address, self._strides = self._plan.address, x.stride()
+        self._address, self._strides, self._x = self._plan.address, x.stride(), (x.shape, x.dtype)
         self._places: list[int] = [*map(_place, slopes)]
         self._channels, self.dtype = slopes[0].numel(), slopes[0].dtype
         library = functions()
@@ -55,7 +55,8 @@ class AconCCall:
     def stays(self, held: Sequence[Tensor]) -> bool:
         """Whether x and the parameters lie as they lay."""
         x, *slopes = held
-        return x.stride() == self._strides and [*map(_place, slopes)] == self._places
+        lies = x.stride() == self._strides and (x.shape, x.dtype) == self._x
+        return lies and [*map(_place, slopes)] == self._places
 
     def backward(self, grad: Tensor, x: Tensor, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, p1, p2, beta; that of x is None where it is not needed."""

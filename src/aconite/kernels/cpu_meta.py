@@ -189,7 +189,7 @@ class MetaStatisticsUpdate:
                 return None
         if [tensor.dtype for tensor in buffers] != [dtype, dtype, dtype, dtype, torch.int64, torch.int64]:
             return None
-        if buffers[0].is_inference():  # they have no version to raise
+        if any(t.is_inference() for t in buffers):  # they have no version to raise
             return None
         return cls(buffers, momenta, n)
 

@@ -31,7 +31,8 @@ class MetaAconCCall:
         n, c, h = self._plan.n, self._plan.c, self._call.h
         if dense is not x or copies or not p1.shape == p2.shape == (c,):
             raise KernelUnavailableError("a tensor has to be copied, or p1 and p2 are not per channel")
-        self._strides, self.dtype, self._saved = x.stride(), ARITHMETIC[x.dtype], saved_size(n, c, h)
+        self._strides, self._x = x.stride(), (x.shape, x.dtype)
+        self.dtype, self._saved = ARITHMETIC[x.dtype], saved_size(n, c, h)
         self._places = [t.data_ptr() for t in (p1, p2, *generator[:12]) if t is not None]
         self._present = [t is not None for t in (p1, p2, *generator[:8])]
         first, second = generator[0].shape, generator[1].shape
@@ -61,8 +62,10 @@ class MetaAconCCall:
 
     def stays(self, held: Sequence[Tensor]) -> bool:
         """Whether x, and what backward reads behind it, lie as they lay."""
-        found = self._places
-        return held[0].stride() == self._strides and [t.data_ptr() for t in held[1 : len(found) + 1]] == found
+        x, saved, found = held[0], held[-1], self._places
+        lies = x.stride() == self._strides and (x.shape, x.dtype) == self._x
+        kept = saved.shape == (self._saved,) and saved.dtype is self.dtype and saved.is_contiguous()
+        return lies and kept and [t.data_ptr() for t in held[1 : len(found) + 1]] == found
 
     def backward(self, grad: Tensor, x: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x, p1, p2 and the generator's first eight, of those that there are."""

@@ -117,7 +117,7 @@ class NormCall:
         if dense is not x:
             raise KernelUnavailableError("x has gaps or repeats in memory: copy it first")
         self.c, self.dtype = x.shape[1], ARITHMETIC[x.dtype]
-        self._strides, self.copied = x.stride(), False
+        self._strides, self._x, self.copied = x.stride(), (x.shape, x.dtype), False
         # What backward reads beside x, in the operator's order, which is that of the gradients.
         self._places = places([t for t in reads if t is not None])
         self._absent = [i for i, t in enumerate(reads) if t is None]
@@ -156,8 +156,14 @@ class NormCall:
 
     def stays(self, held: Sequence[Tensor]) -> bool:
         """Whether x, and what backward reads behind it, lie as they lay."""
-        found = self._places
-        return held[0].stride() == self._strides and [*map(_place, held[1 : len(found) + 1])] == found
+        x, found = held[0], self._places
+        lies = x.stride() == self._strides and (x.shape, x.dtype) == self._x
+        return lies and [*map(_place, held[1 : len(found) + 1])] == found and self._kept(held[len(found) + 1 :])
+
+    def _kept(self, saved: Sequence[Tensor]) -> bool:
+        """Whether what forward returned beside y is as it returned it."""
+        kinds = [(tuple(t.shape), t.dtype) for t in saved]
+        return kinds == self._beside() and all(t.is_contiguous() for t in saved)
 
     def backward(self, grad: Tensor, x: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x, weight, bias, p1, p2, beta, of those that `reads` had: vectors of C numbers but the first.

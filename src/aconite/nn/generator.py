@@ -26,24 +26,19 @@ def generator_record(
     """The record, or None where the modules themselves must run: SyncBatchNorm, hooks, parametrizations."""
     if not (_untouched(fc1, nn.Conv2d) and _untouched(fc2, nn.Conv2d)):
         return None
-    # The dictionaries, not nn.Module.__getattr__: at twenty attributes a call its 0.3 us add up.
-    first, second = fc1._parameters, fc2._parameters
-    w1, w2, b1, b2 = first["weight"], second["weight"], first["bias"], second["bias"]
-    assert w1 is not None
-    assert w2 is not None
+    # Attributes, not the modules' dictionaries: those of a replica (torch.nn.parallel) are empty.
+    w1, w2, b1, b2 = fc1.weight, fc2.weight, fc1.bias, fc2.bias
     if bn1 is None or bn2 is None:
         return Generator(w1, w2, b1, b2, scale=scale)
     if not (_untouched(bn1, nn.BatchNorm2d) and _untouched(bn2, nn.BatchNorm2d)) or bn1.training != bn2.training:
         return None
-    running1, running2 = bn1._buffers, bn2._buffers
-    if running1["running_mean"] is None or running2["running_mean"] is None:
+    if bn1.running_mean is None or bn2.running_mean is None:
         return None
-    first, second = bn1._parameters, bn2._parameters
-    weights = (w1, w2, b1, b2, first["weight"], first["bias"], second["weight"], second["bias"])
+    weights = (w1, w2, b1, b2, bn1.weight, bn1.bias, bn2.weight, bn2.bias)
     if bn1.training and samples > 1:
         # Not the running statistics: they are not read, and autograd would find them changed in the backward pass.
         return Generator(*weights, norm="batch", eps1=bn1.eps, eps2=bn2.eps, scale=scale)
-    running = (running1["running_mean"], running1["running_var"], running2["running_mean"], running2["running_var"])
+    running = (bn1.running_mean, bn1.running_var, bn2.running_mean, bn2.running_var)
     return Generator(*weights, *running, norm="running", eps1=bn1.eps, eps2=bn2.eps, scale=scale)
 
 
@@ -54,9 +49,8 @@ def statistics_update(
 
     Of the vector that `split_saved` names, whose ``dtype`` is given; good for the buffers as they lie now.
     """
-    first, second = bn1._buffers, bn2._buffers
-    m1, v1, steps1 = first["running_mean"], first["running_var"], first["num_batches_tracked"]
-    m2, v2, steps2 = second["running_mean"], second["running_var"], second["num_batches_tracked"]
+    m1, v1, steps1 = bn1.running_mean, bn1.running_var, bn1.num_batches_tracked
+    m2, v2, steps2 = bn2.running_mean, bn2.running_var, bn2.num_batches_tracked
     assert m1 is not None
     assert v1 is not None
     assert steps1 is not None

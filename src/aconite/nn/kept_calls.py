@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from operator import call, is_, itemgetter
+from operator import attrgetter, call, is_, itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -30,10 +30,11 @@ _GLOBAL_HOOKS: tuple[dict[int, Any], ...] = (
     torch_module._global_backward_pre_hooks,
 )
 _TABLES = ("_parameters", "_buffers", "_modules")
-_OTHERS = frozenset(vars(nn.Module())).difference(_TABLES, ["training"]) | {_SLOT}
-"""A module's attributes that do not decide what it computes: its hooks are asked for by themselves."""
+_OTHERS = frozenset(vars(nn.Module())).difference(_TABLES, _HOOKS, ["training"]) | {_SLOT}
+"""A module's attributes that do not decide what it computes."""
 _END = (object(),)
-_compiling, _place = torch.compiler.is_compiling, Tensor.data_ptr
+_LYING = Tensor.data_ptr, Tensor.size, Tensor.stride, Tensor.is_neg, attrgetter("dtype")
+_compiling = torch.compiler.is_compiling
 
 
 class Keeper(NamedTuple):
@@ -108,12 +109,21 @@ def keep(keeper: Keeper, inside: Iterable[nn.Module], x: Tensor, bound: Bound) -
     if type(attributes.get(_SLOT)) is not _Slot:
         attributes[_SLOT] = _Slot()
     slot = attributes[_SLOT]
-    if len(slot.calls) >= _KEPT or not all(kept.holds(attributes, kept.partner) for kept in slot.calls.values()):
+    calls = tuple(slot.calls.values())  # another thread may keep one meanwhile
+    if len(calls) >= _KEPT or not all(kept.holds(attributes, kept.partner) for kept in calls):
         slot.calls.clear()  # those of another state would keep its parameters alive
     question = Question.of(keeper, others, hooks)
-    kept = _Kept(question.in_python(), partner, bound.run, compiled(bound, question.in_c(), x))
+    known = {id(value) for table in question.tables for value in table.values()}
+    if not known.issuperset(map(id, (*bound.tensors, *bound.read))):
+        return  # a parametrization or a property makes a tensor anew at each call
+    try:
+        holds = question.in_python()
+    except RuntimeError:  # a tensor without memory, such as a sparse buffer
+        return
+    kept = _Kept(holds, partner, bound.run, compiled(bound, question.in_c(), x))
     slot.calls[x.shape, x.stride(), x.dtype] = kept
-    slot.compiled = tuple(kept.compiled for kept in slot.calls.values() if kept.compiled is not None)
+    calls = tuple(slot.calls.values())
+    slot.compiled = tuple(kept.compiled for kept in calls if kept.compiled is not None)
 
 
 class Question(NamedTuple):
@@ -127,7 +137,7 @@ class Question(NamedTuple):
         others: the attributes of the other modules.
         tables: parameters, buffers and children of them all.
         hooks: what must be empty.
-        places: tensors, and where they lie.
+        tensors: those of the tables, whose places in memory may not change.
     """
 
     partner: nn.Module | None
@@ -136,7 +146,7 @@ class Question(NamedTuple):
     others: list[dict[str, Any]]
     tables: list[dict[str, Any]]
     hooks: list[dict[int, Any]]
-    places: list[tuple[Tensor, int]]
+    tensors: list[Tensor]
 
     @classmethod
     def of(cls, keeper: Keeper, others: tuple[nn.Module, ...], hooks: list[dict[int, Any]]) -> Question:
@@ -152,7 +162,7 @@ class Question(NamedTuple):
             [module.__dict__ for module in others],
             tables,
             hooks,
-            [(tensor, tensor.data_ptr()) for tensor in tensors],
+            tensors,
         )
 
     def in_python(self) -> Callable[[dict[str, Any], nn.Module | None], bool]:
@@ -162,7 +172,8 @@ class Question(NamedTuple):
         tables = [table.values() for table in self.tables]
         held = [*chain(own(self.own), *map(call, theirs, dicts), *tables, _END)]
         sizes = [self.size, *map(len, dicts)]
-        tensors, places = [tensor for tensor, _ in self.places], [place for _, place in self.places]
+        tensors = self.tensors
+        places = _places(tensors)
 
         def holds(attributes: dict[str, Any], now: nn.Module | None) -> bool:
             return (
@@ -170,7 +181,7 @@ class Question(NamedTuple):
                 and not any(hooks)
                 and [*map(len, (attributes, *dicts))] == sizes
                 and all(map(is_, chain(own(attributes), *map(call, theirs, dicts), *tables, _END), held))
-                and [*map(_place, tensors)] == places
+                and _places(tensors) == places
             )
 
         return holds
@@ -184,8 +195,13 @@ class Question(NamedTuple):
             tuple((d, len(d), *chain(*_deciding(d).items())) for d in self.others),
             tuple((table, *table.values()) for table in self.tables),
             tuple(self.hooks),
-            *self.places,
+            *self.tensors,
         )
+
+
+def _places(tensors: list[Tensor]) -> list[Any]:
+    """Where the tensors lie in memory, and how."""
+    return [found for ask in _LYING for found in map(ask, tensors)]
 
 
 def _deciding(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch.nn.modules import module as torch_module
 
 from aconite.kernels import norm as norm_kernels
 from aconite.nn.acon import AconA, AconB, AconC
+from aconite.nn.channels import SLOPES
 from aconite.nn.generator import generator_record, statistics_update
 from aconite.nn.kept_calls import Keeper, again, keep
 from aconite.nn.meta import MetaAconC
@@ -108,16 +109,16 @@ def _behind(activation: nn.Module | None, channels: int) -> Behind | None:
         return None
     if activation.channels != channels or activation.channel_dim != 1:
         return None  # lazy, or an error that the activation itself explains
-    found = activation._parameters
-    return Behind("acon_c", activation.gate, found.get("p1"), found.get("p2"), found.get("beta"))
+    slopes = [getattr(activation, name, None) for name in SLOPES]
+    if any(isinstance(slope, float) and slope != 1 for slope in slopes):
+        return None  # a constant of AconA's that the operator does not know
+    return Behind("acon_c", activation.gate, *(slope if isinstance(slope, Tensor) else None for slope in slopes))
 
 
 def _given(x: Tensor, norm: BatchNorm) -> norm_kernels.Norm | None:
     """The norm as the operators take it; None for what is torch's to refuse or to compute."""
     norm._check_input_dim(x)
-    parameters, buffers = norm._parameters, norm._buffers
-    weight, bias = parameters["weight"], parameters["bias"]
-    mean, var = buffers["running_mean"], buffers["running_var"]
+    weight, bias, mean, var = norm.weight, norm.bias, norm.running_mean, norm.running_var
     batch = norm.training or (mean is None and var is None)
     if x.shape[1] != norm.num_features or (batch and x.numel() <= norm.num_features):
         return None
@@ -196,8 +197,8 @@ def _moving(norm: BatchNorm, x: Tensor) -> Callable[[Tensor], None] | None:
     """What a batch's statistics do to the norm's buffers; None in evaluation, and where nothing is tracked."""
     if not (norm.training and norm.track_running_stats):
         return None
-    buffers, momentum, count = norm._buffers, norm.momentum, x.numel() // norm.num_features
-    mean, var, steps = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
+    momentum, count = norm.momentum, x.numel() // norm.num_features
+    mean, var, steps = norm.running_mean, norm.running_var, norm.num_batches_tracked
     # Seven operations on a few hundred numbers cost more than the passes over a small map. A compiler has to see them.
     if mean is not None and var is not None and _binds(x, mean, var, steps):
         update = norm_kernels.StatisticsUpdate.of(mean, var, steps, momentum, count)

@@ -77,15 +77,19 @@ class _Rule(torch.autograd.Function):
     def forward(ctx: Any, bound: Bound, x: Tensor, *tensors: Tensor) -> Tensor:
         y, *beside = bound.call.forward(x)
         ctx.bound = bound
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *tensors, *bound.read, *beside)
         for after in bound.after:
             after(beside)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        bound, held = ctx.bound, ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        bound = ctx.bound
+        if grad is None:
+            return (None,) * (2 + len(bound.tensors))
+        held = ctx.saved_tensors
         # The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-        if not _grad_enabled() and runs_directly(grad) and bound.call.stays(held):
+        if not _grad_enabled() and runs_directly(grad) and runs_directly(held[0]) and bound.call.stays(held):
             return (None, *bound.call.backward(grad, *held))
         return (None, *bound.gradient(grad, held, ctx.needs_input_grad[1:]))

@@ -16,7 +16,12 @@
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -25,7 +30,7 @@ using torch::autograd::Node;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// ---- Python objects: what comes in is checked by node.py, so a wrong type is a bug that the C API reports as it likes ------
+// ---- Python objects: node.py alone makes what comes in, so nothing asks for its types -----------------------------------
 
 struct Owned {
   PyObject* object = nullptr;
@@ -117,7 +122,7 @@ struct Function {
       given[i] = a.slot == kConstant ? a.constant : slots[a.slot] ? (char*)slots[a.slot] + a.offset : nullptr;
     }
     int32_t status = call(given, std::make_index_sequence<kMost + 1>{});
-    TORCH_CHECK(status != 2, "the native kernels could not allocate their scratch memory");
+    TORCH_CHECK_WITH(OutOfMemoryError, status != 2, "the native kernels could not allocate their scratch memory");
     TORCH_CHECK(status == 0, "the native kernels refused the call (status ", status, ")");
   }
 
@@ -146,7 +151,16 @@ struct Update {
   int32_t (*function)(const void* record);
   std::vector<char> rest;  // behind that pointer
   int64_t saved, offset;   // which of them, and from which byte on
-  variable_list buffers;
+};
+
+// Where a tensor lay and how, when the call was bound to it.
+struct Place {
+  void* address;
+  std::vector<int64_t> sizes, strides;
+  at::ScalarType dtype;
+
+  static Place of(const Tensor& t) { return {t.data_ptr(), t.sizes().vec(), t.strides().vec(), t.scalar_type()}; }
+  bool holds(const Tensor& t) const;
 };
 
 struct Gradient {
@@ -161,12 +175,12 @@ struct Program {
   int64_t gradients_count;
   at::ScalarType gradients_dtype;
   bool writes_dx;  // even where nobody asks for it
-  std::vector<int64_t> sizes, strides;  // of x
-  at::ScalarType dtype;
-  variable_list tensors, read;
-  std::vector<void*> places;  // of both
+  Place x;                    // but for its address
+  std::vector<Place> places;  // of the tensors that have a gradient, then of what is read
   std::vector<Update> updates;
-  Lasting gradient, alive;
+  // (tensors with a gradient, tensors read, updates, gradient, what has to stay alive): as Python's objects, so that its garbage
+  // collector sees a circle that leads through a parameter.
+  Lasting parts;
 };
 
 // ---- The plain case ------------------------------------------------------------------------------------------------------
@@ -180,11 +194,21 @@ bool plain(const Tensor& t) {
   return keys == g_plain || keys == g_inference;
 }
 
+bool Place::holds(const Tensor& t) const {
+  return plain(t) && t.data_ptr() == address && t.scalar_type() == dtype && t.sizes() == at::IntArrayRef(sizes) &&
+         t.strides() == at::IntArrayRef(strides);
+}
+
 // Nothing watches or transforms what is computed here: no mode, no functorch transform, no forward-mode AD, no tracer.
 bool unwatched() {
   constexpr auto transform = c10::DispatchKey::FuncTorchDynamicLayerFrontMode;
   return !c10::impl::TorchDispatchModeTLS::any_modes_set() && !c10::impl::tls_is_dispatch_key_included(transform) &&
          !torch::autograd::ForwardADLevel::try_get_by_idx(0) && !torch::jit::tracer::isTracing();
+}
+
+bool like_x(const Tensor& t, const Program& p) {
+  return plain(t) && t.scalar_type() == p.x.dtype && t.sizes() == at::IntArrayRef(p.x.sizes) &&
+         t.strides() == at::IntArrayRef(p.x.strides);
 }
 
 // ---- The gradient --------------------------------------------------------------------------------------------------------
@@ -211,17 +235,18 @@ struct AconiteBackward : public Node {
   variable_list apply(variable_list&& grads) override {
     std::lock_guard<std::mutex> lock(mutex_);
     const Program& p = *program;
-    if (!grads[0].defined()) return variable_list(1 + p.tensors.size());
+    if (!grads[0].defined()) return variable_list(1 + p.gradients.size());
     variable_list found;
     found.reserve(held.size());
     for (const SavedVariable& v : held) found.push_back(v.unpack());
     // The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-    if (at::GradMode::is_enabled() || !unwatched() || !plain(grads[0]) || !stays(found)) return through_python(grads[0], found);
+    if (at::GradMode::is_enabled() || !unwatched() || !plain(grads[0]) || grads[0].sizes() != at::IntArrayRef(p.x.sizes) || !stays(found))
+      return through_python(grads[0], found);
 
     at::AutoDispatchBelowADInplaceOrView below;
     const Tensor& x = found[0];
     Tensor grad = grads[0];
-    if (grad.scalar_type() != p.dtype || grad.strides() != x.strides()) grad = at::empty_like(x).copy_(grad);
+    if (grad.scalar_type() != p.x.dtype || grad.strides() != x.strides()) grad = at::empty_like(x).copy_(grad);
     Tensor dx, gradients;
     if (p.writes_dx || task_should_compute_output(0)) dx = at::empty_like(x);
     gradients = at::empty({p.gradients_count}, at::dtype(p.gradients_dtype).device(at::kCPU));
@@ -241,21 +266,24 @@ struct AconiteBackward : public Node {
  private:
   bool stays(const variable_list& found) const {
     const Program& p = *program;
-    if (!plain(found[0]) || found[0].strides() != at::IntArrayRef(p.strides)) return false;
+    if (found.size() != held.size() || !like_x(found[0], p)) return false;
     for (size_t i = 0; i < p.places.size(); ++i)
-      if (found[1 + i].data_ptr() != p.places[i]) return false;
-    for (size_t i = 1 + p.places.size(); i < found.size(); ++i)
-      if (!plain(found[i]) || !found[i].is_contiguous()) return false;
+      if (!p.places[i].holds(found[1 + i])) return false;
+    for (size_t i = 0; i < p.beside.size(); ++i) {
+      const Tensor& t = found[1 + p.places.size() + i];
+      if (!plain(t) || t.scalar_type() != p.beside[i].dtype || t.sizes() != at::IntArrayRef(p.beside[i].sizes) || !t.is_contiguous())
+        return false;
+    }
     return true;
   }
 
   variable_list through_python(const Tensor& grad, const variable_list& found) {
     pybind11::gil_scoped_acquire gil;
-    size_t count = 1 + program->tensors.size();
+    size_t count = 1 + program->gradients.size();
     Owned given(THPVariable_Wrap(grad)), kept(PyTuple_New(found.size())), needs(PyTuple_New(count));
     for (size_t i = 0; i < found.size(); ++i) PyTuple_SET_ITEM(kept.object, i, THPVariable_Wrap(found[i]));
     for (size_t i = 0; i < count; ++i) PyTuple_SET_ITEM(needs.object, i, PyBool_FromLong(task_should_compute_output(i)));
-    Owned answer(PyObject_CallFunctionObjArgs(program->gradient.object, given.object, kept.object, needs.object, nullptr));
+    Owned answer(PyObject_CallFunctionObjArgs(item(program->parts.object, 3), given.object, kept.object, needs.object, nullptr));
     if (!answer.object) raise_python();
     Owned sequence(PySequence_Tuple(answer.object));
     if (!sequence.object) raise_python();
@@ -282,16 +310,21 @@ std::pair<POINTER, AconiteBackward*> new_node() {
 
 // ---- y -------------------------------------------------------------------------------------------------------------------
 
-Tensor forward(const std::shared_ptr<const Program>& program, const Tensor& x, bool recorded) {
+// The tensors behind x, as Python holds them now.
+struct Present {
+  variable_list tensors, read, buffers;
+};
+
+Tensor forward(const std::shared_ptr<const Program>& program, const Tensor& x, const Present& present, bool recorded) {
   const Program& p = *program;
   std::pair<NodePointer, AconiteBackward*> node;
   if (recorded) {
     node = new_node();
     node.second->program = program;
     torch::autograd::edge_list edges{torch::autograd::impl::gradient_edge(x)};
-    edges.reserve(1 + p.tensors.size());
+    edges.reserve(1 + present.tensors.size());
     if (!x.requires_grad()) edges[0] = {};
-    for (const Tensor& t : p.tensors)
+    for (const Tensor& t : present.tensors)
       edges.push_back(t.requires_grad() ? torch::autograd::impl::gradient_edge(t) : torch::autograd::Edge());
     node.second->set_next_edges(std::move(edges));
   }
@@ -316,13 +349,13 @@ Tensor forward(const std::shared_ptr<const Program>& program, const Tensor& x, b
     memcpy(record.data() + sizeof saved, u.rest.data(), u.rest.size());
     int32_t status = u.function(record.data());
     TORCH_CHECK(status == 0, "the native kernels refused the running statistics (status ", status, ")");
-    for (const Tensor& b : u.buffers) b.unsafeGetTensorImpl()->bump_version();
   }
+  for (const Tensor& b : present.buffers) b.unsafeGetTensorImpl()->bump_version();
   if (recorded) {
     std::vector<SavedVariable>& held = node.second->held;
     held.reserve(1 + p.places.size() + beside.size());
     held.emplace_back(x, false);
-    for (const variable_list* list : {&p.tensors, &p.read, (const variable_list*)&beside})
+    for (const variable_list* list : {&present.tensors, &present.read, (const variable_list*)&beside})
       for (const Tensor& t : *list) held.emplace_back(t, false);
     torch::autograd::set_history(y, node.first);
   }
@@ -336,14 +369,17 @@ struct Call {
   PyObject_HEAD
   PyObject* question;
   std::shared_ptr<const Program>* program;
+  std::vector<Place>* places;  // of the question's tensors
 };
+
+constexpr Py_ssize_t kTensors = 6;  // where they begin in a question
 
 bool same(PyObject* dictionary, PyObject* name, PyObject* value) {
   return PyDict_GetItemWithError(dictionary, name) == value;  // borrowed; a missing name is another value
 }
 
-// (partner, own, theirs, tables, sizes, hooks, count)
-bool holds(PyObject* question, PyObject* attributes, PyObject* partner) {
+// (partner, size, own, theirs, tables, hooks, *tensors)
+bool holds(PyObject* question, const std::vector<Place>& places, PyObject* attributes, PyObject* partner) {
   if (partner != item(question, 0) || PyDict_GET_SIZE(attributes) != PyLong_AsSsize_t(item(question, 1))) return false;
   PyObject *own = item(question, 2), *theirs = item(question, 3), *tables = item(question, 4), *hooks = item(question, 5);
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(own); i += 2)
@@ -363,10 +399,8 @@ bool holds(PyObject* question, PyObject* attributes, PyObject* partner) {
   }
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(hooks); ++i)
     if (PyDict_GET_SIZE(item(hooks, i))) return false;
-  for (Py_ssize_t i = 6; i < PyTuple_GET_SIZE(question); ++i) {
-    PyObject* place = item(question, i);
-    if (THPVariable_Unpack(item(place, 0)).data_ptr() != PyLong_AsVoidPtr(item(place, 1))) return false;
-  }
+  for (Py_ssize_t i = kTensors; i < PyTuple_GET_SIZE(question); ++i)
+    if (!places[i - kTensors].holds(THPVariable_Unpack(item(question, i)))) return false;
   return true;
 }
 
@@ -378,20 +412,22 @@ PyObject* run(PyObject* self, PyObject* const* given, Py_ssize_t count) {
   const Program& p = **call->program;
   if (!THPVariable_CheckExact(given[0])) Py_RETURN_NONE;
   const Tensor& x = THPVariable_Unpack(given[0]);
-  if (!plain(x) || x.scalar_type() != p.dtype || x.sizes() != at::IntArrayRef(p.sizes) ||
-      x.strides() != at::IntArrayRef(p.strides) || !unwatched() || !holds(call->question, given[1], given[2]))
-    Py_RETURN_NONE;
+  if (!like_x(x, p) || !unwatched() || !holds(call->question, *call->places, given[1], given[2])) Py_RETURN_NONE;
+  Present present{tensors(item(p.parts.object, 0)), tensors(item(p.parts.object, 1)), {}};
+  each(item(p.parts.object, 2), [&](PyObject* o) {
+    for (const Tensor& t : tensors(item(o, 4))) present.buffers.push_back(t);
+  });
   bool recorded = false;
   if (at::GradMode::is_enabled()) {
     recorded = x.requires_grad();
-    for (const Tensor& t : p.tensors) recorded = recorded || t.requires_grad();
+    for (const Tensor& t : present.tensors) recorded = recorded || t.requires_grad();
     if (recorded && x.is_inference()) Py_RETURN_NONE;
   }
   std::shared_ptr<const Program> program = *call->program;
   Tensor y;
   {
     pybind11::gil_scoped_release others;
-    y = forward(program, x, recorded);
+    y = forward(program, x, present, recorded);
   }
   return THPVariable_Wrap(std::move(y));
   END_HANDLE_TH_ERRORS
@@ -400,23 +436,21 @@ PyObject* run(PyObject* self, PyObject* const* given, Py_ssize_t count) {
 at::ScalarType dtype_of(PyObject* tensor) { return THPVariable_Unpack(tensor).scalar_type(); }
 
 std::shared_ptr<const Program> program_of(PyObject* recipe, PyObject* x, PyObject* parts) {
-  // recipe: (forward, arguments, backward, arguments, beside, gradients, count, tensor of their dtype, writes_dx)
-  // parts: (tensors, read, updates, gradient, what has to stay alive)
+  // recipe: (forward, arguments, backward, arguments, beside, gradients, length, tensor of their dtype, writes_dx)
   std::shared_ptr<Program> p(new Program{
       Function::of(item(recipe, 0), item(recipe, 1)), Function::of(item(recipe, 2), item(recipe, 3)), {}, {},
-      integer(item(recipe, 6)), dtype_of(item(recipe, 7)), item(recipe, 8) == Py_True, THPVariable_Unpack(x).sizes().vec(),
-      THPVariable_Unpack(x).strides().vec(), dtype_of(x), tensors(item(parts, 0)), tensors(item(parts, 1)), {}, {},
-      Lasting(item(parts, 3)), Lasting(item(parts, 4))});
+      integer(item(recipe, 6)), dtype_of(item(recipe, 7)), item(recipe, 8) == Py_True, Place::of(THPVariable_Unpack(x)), {}, {},
+      Lasting(parts)});
   each(item(recipe, 4), [&](PyObject* o) { p->beside.push_back({integers(item(o, 0)), dtype_of(item(o, 1))}); });
   each(item(recipe, 5), [&](PyObject* o) { p->gradients.push_back({integers(item(o, 0)), integer(item(o, 1))}); });
-  for (const variable_list* list : {&p->tensors, &p->read})
-    for (const Tensor& t : *list) p->places.push_back(t.data_ptr());
+  for (int k = 0; k < 2; ++k)
+    for (const Tensor& t : tensors(item(parts, k))) p->places.push_back(Place::of(t));
   each(item(parts, 2), [&](PyObject* o) {
     const char* rest = PyBytes_AS_STRING(item(o, 1));
     p->updates.push_back({(int32_t(*)(const void*))address(item(o, 0)), {rest, rest + PyBytes_GET_SIZE(item(o, 1))},
-                          integer(item(o, 2)), integer(item(o, 3)), tensors(item(o, 4))});
+                          integer(item(o, 2)), integer(item(o, 3))});
   });
-  TORCH_CHECK(p->tensors.size() == p->gradients.size(), "a gradient for every tensor");
+  TORCH_CHECK((size_t)PyTuple_GET_SIZE(item(parts, 0)) == p->gradients.size(), "a gradient for every tensor");
   return p;
 }
 
@@ -427,17 +461,23 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject*) {
   if (!PyArg_ParseTuple(arguments, "O!O!OO!", &PyTuple_Type, &question, &PyTuple_Type, &recipe, &x, &PyTuple_Type, &parts))
     return nullptr;
   auto program = program_of(recipe, x, parts);
+  std::vector<Place> places;
+  for (Py_ssize_t i = kTensors; i < PyTuple_GET_SIZE(question); ++i) places.push_back(Place::of(THPVariable_Unpack(item(question, i))));
   auto* call = (Call*)type->tp_alloc(type, 0);
   if (!call) return nullptr;
   Py_INCREF(question);
   call->question = question;
   call->program = new std::shared_ptr<const Program>(std::move(program));
+  call->places = new std::vector<Place>(std::move(places));
   return (PyObject*)call;
   END_HANDLE_TH_ERRORS
 }
 
 int traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(((Call*)self)->question);
+  const auto* call = (const Call*)self;
+  Py_VISIT(call->question);
+  // Where a graph holds the program as well, its objects are in use for as long.
+  if (call->program && call->program->use_count() == 1) Py_VISIT((*call->program)->parts.object);
   Py_VISIT(Py_TYPE(self));
   return 0;
 }
@@ -447,6 +487,7 @@ void destroy(PyObject* self) {
   PyObject_GC_UnTrack(self);
   Py_CLEAR(((Call*)self)->question);
   delete ((Call*)self)->program;
+  delete ((Call*)self)->places;
   type->tp_free(self);
   Py_DECREF(type);
 }

@@ -11,6 +11,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ _SWITCH, _CACHE = "ACONITE_NODE", "ACONITE_CACHE"
 class CompiledNode:
     """The extension as it was found in this process; ``reason`` is None exactly when it runs."""
 
-    path: Path
+    path: Path | None = None
     call: Any = None
     reason: str | None = None
 
@@ -62,49 +63,69 @@ def _load(path: Path) -> Any:
     return module.Call
 
 
+def _foreign(path: Path) -> bool:
+    """Whether others than this user and root may have written the file, which runs in this process."""
+    found = path.stat()
+    return bool(found.st_mode & 0o022) or found.st_uid not in (0, os.geteuid())
+
+
 @functools.cache
 def compiled_node() -> CompiledNode:
     """The extension, looked for at the first call; ACONITE_NODE=0 leaves it out, ACONITE_CACHE names another folder."""
-    path = _path()
     if os.environ.get(_SWITCH) == "0":
-        return CompiledNode(path=path, reason=f"{_SWITCH}=0 is set")
-    if not path.exists():
-        return CompiledNode(path=path, reason="not built for this torch and Python: run `aconite build-node`")
+        return CompiledNode(reason=f"{_SWITCH}=0 is set")
     try:
+        path = _path()
+        if not os.path.isfile(path):
+            return CompiledNode(path=path, reason="not built for this torch and Python: run `aconite build-node`")
+        if _foreign(path):
+            return CompiledNode(path=path, reason=f"others may write {path}: run `aconite build-node` anew")
         return CompiledNode(path=path, call=_load(path))
-    except (OSError, ImportError) as error:
-        return CompiledNode(path=path, reason=f"{path} cannot be loaded: {error}")
+    except (OSError, RuntimeError, ImportError, AttributeError) as error:
+        return CompiledNode(reason=f"it cannot be loaded: {error}")
 
 
 def build_node() -> Path:
     """Compile the extension for this torch and this Python, which takes half a minute; return where it lies.
 
     Raises:
-        KernelUnavailableError: no compiler, or one that cannot build it; what it said is in the message.
+        KernelUnavailableError: no compiler, one that cannot build it, or nowhere to keep it.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or "g++"
-    root, target = Path(torch.__file__).parent, _path()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        command = [
-            *(*compiler.split(), "-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
-            f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-            f"-I{sysconfig.get_paths()['include']}",
-            *(f"-isystem{root / 'include' / part}" for part in ("", "torch/csrc/api/include")),
-            *(("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()),
-            *(str(_SOURCE), "-o", str(made), f"-L{root / 'lib'}", "-ltorch_python", "-ltorch_cpu", "-lc10"),
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise KernelUnavailableError(f"no C++ compiler ({error}); install one, or name it in CXX") from error
-        if done.returncode != 0 or not made.exists():
-            said = "\n".join(done.stderr.splitlines()[:10]) or f"exit status {done.returncode}"
-            raise KernelUnavailableError(f"{compiler} cannot build the node for torch {torch.__version__}: {said}")
-        made.replace(target)
+    try:
+        target = _path()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            _compile(made)
+            made.chmod(0o755)
+            made.replace(target)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, KernelUnavailableError):
+            raise
+        raise KernelUnavailableError(f"no place to keep the node ({error}); name a folder in {_CACHE}") from error
     compiled_node.cache_clear()
     return target
+
+
+def _compile(made: Path) -> None:
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("clang++") or "g++"]
+    root = Path(torch.__file__).parent
+    command = [
+        *(*compiler, "-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        f"-I{sysconfig.get_paths()['include']}",
+        *(f"-isystem{root / 'include' / part}" for part in ("", "torch/csrc/api/include")),
+        *(("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()),
+        *(str(_SOURCE), "-o", str(made), f"-L{root / 'lib'}", "-ltorch_python", "-ltorch_cpu", "-lc10"),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise KernelUnavailableError(f"no C++ compiler ({error}); install one, or name it in CXX") from error
+    if done.returncode != 0 or not made.exists():
+        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        said = next((line for line in lines if "error" in line), lines[0])
+        raise KernelUnavailableError(f"{compiler[0]} cannot build the node for torch {torch.__version__}: {said}")
 
 
 def compiled(bound: Bound, question: tuple[Any, ...], x: Tensor) -> Callable[..., Tensor | None] | None:
