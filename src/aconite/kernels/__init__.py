@@ -11,6 +11,7 @@ from aconite.kernels._generator import MetaSaved as MetaSaved
 from aconite.kernels._generator import split_saved as split_saved
 from aconite.kernels._memory import ORDINARY as ORDINARY
 from aconite.kernels._memory import in_memory as in_memory
+from aconite.kernels._recipe import Recipe as Recipe
 from aconite.kernels._recipe import address as address
 from aconite.kernels.acon_call import AconCCall as AconCCall
 from aconite.kernels.alignment import Scalar as Scalar

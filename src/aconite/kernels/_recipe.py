@@ -22,28 +22,20 @@ Argument = int | bytes | tuple[int, int]
 
 
 class Recipe(NamedTuple):
-    """What `forward` and `backward` of a bound call do.
-
-    Attributes:
-        forward: address of the C function.
-        forward_arguments: its arguments.
-        backward: likewise.
-        backward_arguments: likewise.
-        beside: shape, and an empty tensor of the dtype, of each tensor that forward returns beside y.
-        gradients: shape of each gradient behind x's, and where it begins in the vector that holds all of them.
-        length: of that vector.
-        dtype: an empty tensor of its dtype.
-        writes_dx: backward writes x's gradient even where nobody asks for it.
-    """
+    """What `forward` and `backward` of a bound call do: the C functions, their arguments, and what comes of them."""
 
     forward: int
-    forward_arguments: tuple[Argument, ...]
+    forward_arguments: tuple[int | bytes | tuple[int, int], ...]
     backward: int
-    backward_arguments: tuple[Argument, ...]
+    backward_arguments: tuple[int | bytes | tuple[int, int], ...]
+    # Shape, and an empty tensor of the dtype, of each tensor that forward returns beside y.
     beside: tuple[tuple[tuple[int, ...], Tensor], ...]
+    # Shape of each gradient behind x's, and where it begins in the vector that holds all of them.
     gradients: tuple[tuple[tuple[int, ...], int], ...]
+    # Of that vector: its length, and an empty tensor of its dtype.
     length: int
     dtype: Tensor
+    # Backward writes x's gradient even where nobody asks for it.
     writes_dx: bool
 
 

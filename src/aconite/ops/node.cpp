@@ -174,19 +174,19 @@ struct Program {
   std::vector<Gradient> gradients;
   int64_t gradients_count;
   at::ScalarType gradients_dtype;
-  bool writes_dx;  // even where nobody asks for it
+  bool writes_dx;             // even where nobody asks for it
   Place x;                    // but for its address
   std::vector<Place> places;  // of the tensors that have a gradient, then of what is read
   std::vector<Update> updates;
-  // (tensors with a gradient, tensors read, updates, gradient, what has to stay alive): as Python's objects, so that its garbage
-  // collector sees a circle that leads through a parameter.
+  // (tensors with a gradient, tensors read, updates, gradient, what has to stay alive): as Python's objects, so that its
+  // garbage collector sees a circle that leads through a parameter.
   Lasting parts;
 };
 
 // ---- The plain case ------------------------------------------------------------------------------------------------------
 
-// Memory that holds the values as they are: not lazily negated, sparse, batched, wrapped, on another device. An inference tensor is plain,
-// but autograd has no hold on it.
+// Memory that holds the values as they are: not lazily negated, sparse, batched, wrapped, on another device. An inference
+// tensor is plain, but autograd has no hold on it.
 uint64_t g_plain, g_inference;
 
 bool plain(const Tensor& t) {
@@ -240,8 +240,8 @@ struct AconiteBackward : public Node {
     found.reserve(held.size());
     for (const SavedVariable& v : held) found.push_back(v.unpack());
     // The values have not changed (autograd sees to that), but a saved-tensor hook may have moved them.
-    if (at::GradMode::is_enabled() || !unwatched() || !plain(grads[0]) || grads[0].sizes() != at::IntArrayRef(p.x.sizes) || !stays(found))
-      return through_python(grads[0], found);
+    bool fits = plain(grads[0]) && grads[0].sizes() == at::IntArrayRef(p.x.sizes);
+    if (at::GradMode::is_enabled() || !fits || !unwatched() || !stays(found)) return through_python(grads[0], found);
 
     at::AutoDispatchBelowADInplaceOrView below;
     const Tensor& x = found[0];
@@ -271,8 +271,8 @@ struct AconiteBackward : public Node {
       if (!p.places[i].holds(found[1 + i])) return false;
     for (size_t i = 0; i < p.beside.size(); ++i) {
       const Tensor& t = found[1 + p.places.size() + i];
-      if (!plain(t) || t.scalar_type() != p.beside[i].dtype || t.sizes() != at::IntArrayRef(p.beside[i].sizes) || !t.is_contiguous())
-        return false;
+      const Saved& as = p.beside[i];
+      if (!plain(t) || t.scalar_type() != as.dtype || t.sizes() != at::IntArrayRef(as.sizes) || !t.is_contiguous()) return false;
     }
     return true;
   }
@@ -462,7 +462,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject*) {
     return nullptr;
   auto program = program_of(recipe, x, parts);
   std::vector<Place> places;
-  for (Py_ssize_t i = kTensors; i < PyTuple_GET_SIZE(question); ++i) places.push_back(Place::of(THPVariable_Unpack(item(question, i))));
+  for (Py_ssize_t i = kTensors; i < PyTuple_GET_SIZE(question); ++i)
+    places.push_back(Place::of(THPVariable_Unpack(item(question, i))));
   auto* call = (Call*)type->tp_alloc(type, 0);
   if (!call) return nullptr;
   Py_INCREF(question);
