@@ -3,24 +3,13 @@
 import pytest
 import torch
 
-from aconite import functional, kernels
-from aconite.kernels import _library, _plan, acon_call, dispatch
+from aconite import functional
+from aconite.kernels import dispatch
 from aconite.ops import plain, runs_directly
 
-native = pytest.param(
-    True, marks=pytest.mark.skipif(not kernels.native_library().available, reason="no native library")
-)
+pytestmark = pytest.mark.usefixtures("with_kernel")
 DEFERRED = {"negated": torch._neg_view, "zero": lambda t: torch._efficientzerotensor(t.shape)}
 SHAPE = (3, 5, 2, 7)
-
-
-@pytest.fixture(params=[native, False], ids=["native", "composite"], autouse=True)
-def with_kernel(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(dispatch, "_native", lambda: False)
-        monkeypatch.setattr(_plan, "_served", set())
-        for module in (_plan, acon_call):
-            monkeypatch.setattr(module, "load", lambda: _library.Library(path=None, reason="switched off"))
 
 
 @pytest.fixture(params=DEFERRED)

@@ -11,22 +11,9 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from aconite import functional, kernels, nn, ops, reference
-from aconite.kernels import _library, _plan, acon_call, dispatch
+from aconite import functional, nn, ops, reference
 
-native = pytest.param(
-    True, marks=pytest.mark.skipif(not kernels.native_library().available, reason="no native library")
-)
-
-
-@pytest.fixture(params=[native, False], ids=["native", "composite"], autouse=True)
-def with_kernel(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(dispatch, "_native", lambda: False)
-        monkeypatch.setattr(_plan, "_served", set())
-        for module in (_plan, acon_call):
-            monkeypatch.setattr(module, "load", lambda: _library.Library(path=None, reason="switched off"))
-    return request.param
+pytestmark = pytest.mark.usefixtures("with_kernel")
 
 
 LAYOUTS = {

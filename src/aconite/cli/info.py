@@ -24,7 +24,7 @@ def add_build_node(commands: Any) -> None:
         "build-node",
         help="compile what makes layers faster in Python's own time",
         description="Compiles the layers' autograd node, in half a minute, for the torch and the Python that run this "
-        "command, and keeps it in the user's cache, where every later process finds it. It takes some 50 to 100 µs off "
+        "command, and keeps it in the user's cache, where every later process finds it. It takes about 100 µs off "
         "each layer's training step, which counts on small feature maps. Needs a C++ compiler (CXX names one) and "
         "Python's headers. After an update of torch, run it again; ACONITE_NODE=0 leaves it out.",
     )

@@ -17,6 +17,7 @@ from aconite.kernels.acon_call import AconCCall as AconCCall
 from aconite.kernels.alignment import Scalar as Scalar
 from aconite.kernels.alignment import align as align
 from aconite.kernels.alignment import channel_index as channel_index
+from aconite.kernels.bound_call import BoundCall as BoundCall
 from aconite.kernels.cpu_meta import meta_acon_c_backward as meta_acon_c_backward
 from aconite.kernels.cpu_meta import meta_acon_c_forward as meta_acon_c_forward
 from aconite.kernels.cpu_meta import supports_meta as supports_meta
@@ -26,6 +27,7 @@ from aconite.kernels.dispatch import acon_c_backward as acon_c_backward
 from aconite.kernels.dispatch import acon_c_forward as acon_c_forward
 from aconite.kernels.dispatch import acon_forward as acon_forward
 from aconite.kernels.dispatch import native_serves as native_serves
+from aconite.kernels.meta_acon_call import MetaAconCCall as MetaAconCCall
 from aconite.kernels.registry import Kernel as Kernel
 from aconite.kernels.registry import NativeLibrary as NativeLibrary
 from aconite.kernels.registry import kernels as kernels

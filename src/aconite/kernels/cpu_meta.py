@@ -20,6 +20,7 @@ from ._recipe import POINTER
 __all__ = [
     "MetaCall",
     "MetaStatisticsUpdate",
+    "gradients_of",
     "meta_acon_c_backward",
     "meta_acon_c_forward",
     "meta_backward",
@@ -117,9 +118,9 @@ def meta_backward(
             raise ShapeError(f"saved has {saved.numel()} numbers of {saved.dtype}; forward made {expected} of {want}")
     grad, saved = like(grad, x), one(saved, saved.dtype)
     dx = torch.empty_like(x)
-    # One vector for all of them, cut by one call; nobody else sees the whole, so autograd need not know of views.
-    c, h = call.c, call.h
-    gradients = torch.empty(2 * h * c + 5 * c + 3 * h, dtype=saved.dtype, device="cpu")
+    shapes, order = gradients_of(call.c, call.h, generator)
+    sizes = [torch.Size(shape).numel() for shape in shapes]
+    gradients = torch.empty(sum(sizes), dtype=saved.dtype, device="cpu")
     status = functions().aconite_meta_acon_c_backward(
         call.address,
         call.record,
@@ -134,23 +135,23 @@ def meta_backward(
     if status:
         check(status)
     del kept
-    dp1, dp2, dw1, db1, dg1, do1, dw2, db2, dg2, do2 = torch.unsafe_split_with_sizes(
-        gradients, [c, c, h * c, h, h, h, h * c, c, c, c]
-    )
-    w1, w2, b1, b2, g1, o1, g2, o2 = generator[:8]
+    # One vector for all of them, cut by one call; nobody else sees the whole, so autograd need not know of views.
+    found = torch.unsafe_split_with_sizes(gradients, sizes)
+    dp1, dp2, *rest = (found[k].view(shapes[k]) for k in order)
     return MetaGradients(
         dx,
         dp1 if p1.shape == dp1.shape else dp1[: p1.numel()].view(p1.shape),
         dp2 if p2.shape == dp2.shape else dp2[: p2.numel()].view(p2.shape),
-        dw1.view(w1.shape),
-        dw2.view(w2.shape),
-        None if b1 is None else db1,
-        None if b2 is None else db2,
-        None if g1 is None else dg1,
-        None if o1 is None else do1,
-        None if g2 is None else dg2,
-        None if o2 is None else do2,
+        *(None if t is None else g for g, t in zip(rest, generator[:8], strict=True)),  # type: ignore[arg-type]
     )
+
+
+def gradients_of(c: int, h: int, generator: tuple[Any, ...]) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Shapes of the gradients behind dx as the library writes them, and which of them belongs to p1, p2 and each of the
+    generator's first eight.
+    """
+    first, second = tuple(generator[0].shape), tuple(generator[1].shape)
+    return ((c,), (c,), first, (h,), (h,), (h,), second, (c,), (c,), (c,)), (0, 1, 2, 6, 3, 7, 4, 5, 8, 9)
 
 
 # aconite_running behind its first pointer: six pointers, share1, share2, n, c, hidden, dtype, reserved.

@@ -15,7 +15,7 @@ from ._memory import in_memory
 from ._plan import DTYPES, KEPT, check, refusal
 from ._pointers import like, one, planned
 from ._recipe import POINTER
-from .norm_call import ACTIVATIONS, Norm, NormCall, NormMetaCall, library, meta_saved_size, places
+from .norm_call import ACTIVATIONS, Norm, NormCall, NormMetaCall, library, meta_saved_size
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,7 +28,6 @@ __all__ = [
     "batch_norm_meta_backward",
     "batch_norm_meta_forward",
     "meta_saved_size",
-    "places",
     "serves_norm",
     "supports_norm",
 ]
@@ -143,7 +142,10 @@ def batch_norm_meta_backward(
     """Gradients of x, weight, bias, p1, p2 and the generator's first eight, absent ones included."""
     x = _dense(x, (p1, p2), gate, meta=True)
     call = NormMetaCall(x, norm, (p1, p2), generator, gate=gate, batch=batch)
-    return call.backward(like(grad, x), x, _statistics(statistics, x.shape[1]), one(saved, saved.dtype))
+    given = _statistics(statistics, x.shape[1]), one(saved, saved.dtype)
+    if not call.made(given):
+        raise ShapeError(f"saved is {saved.dtype} of shape {tuple(saved.shape)}; that is not what forward made")
+    return call.backward(like(grad, x), x, *given)
 
 
 def _dense(x: Tensor, slopes: tuple[Tensor, ...], gate: str, *, meta: bool = False) -> Tensor:

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aconite.kernels import AconCCall
-from aconite.kernels.meta_acon_call import MetaAconCCall
-from aconite.kernels.norm import NormCall
+from aconite.kernels import BoundCall
 from aconite.ops.library import runs_directly
 
 __all__ = ["After", "Bound"]
@@ -55,7 +53,7 @@ class Bound:
         after: what is done with what the kernel returned beside y.
     """
 
-    call: AconCCall | MetaAconCCall | NormCall
+    call: BoundCall
     tensors: tuple[Tensor, ...]
     read: tuple[Tensor, ...]
     gradient: Callable[[Tensor, Sequence[Tensor], Sequence[bool]], Sequence[Tensor | None]]

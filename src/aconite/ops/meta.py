@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aconite import kernels, reference
-from aconite.kernels import Generator, align, cpu_meta
-from aconite.kernels.meta_acon_call import MetaAconCCall
+from aconite.kernels import Generator, MetaAconCCall, align, cpu_meta
 from aconite.ops.bound import After, Bound
 from aconite.ops.library import below_autograd, define, formula_needed, observed, runs_directly, unwatched
 
