@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aconite.kernels import AconCCall, native_library
 from aconite.kernels.norm import NormCall
 from aconite.nn import AconA, AconC, BatchNormAconC2d, BatchNormMetaAconC2d, MetaAconC, kept_calls, norm_activation
-from aconite.ops import compiled_node
+from aconite.ops import compiled_node, runs_directly
 
 pytestmark = pytest.mark.skipif(native_library().reason is not None, reason="the kept calls are the kernel's")
 LAYERS = [BatchNormAconC2d, BatchNormMetaAconC2d]
@@ -202,8 +202,11 @@ def test_a_transform_after_a_kept_call(kind):
 def test_a_trace_holds_the_formula(kind, grad, tmp_path):
     layer, x = kind(8).eval(), images()
     layer(x)  # the next call would be the kept one
+    direct = []
     with torch.set_grad_enabled(grad):
         traced = torch.jit.trace(layer, x)
+        torch.jit.trace(lambda t: direct.append(runs_directly(t)) or t + 1, x, check_trace=False)
+    assert direct == [False]
     traced.save(str(tmp_path / "layer.pt"))
     other = images((3, 8, 4, 6))
     torch.testing.assert_close(torch.jit.load(str(tmp_path / "layer.pt"))(other), layer(other), rtol=1e-5, atol=1e-5)
@@ -238,6 +241,26 @@ def test_saved_tensors_may_come_back_in_another_dtype(kind):
         found = torch.autograd.grad(layer(leaf).square().sum(), leaf)[0]
     assert found.dtype is torch.bfloat16
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", [MetaAconC, *LAYERS])
+def test_what_forward_saved_may_come_back_in_another_dtype(kind):
+    torch.manual_seed(0)
+    layer, x = kind(8), images()
+    _, (expected, *_) = apart(layer, x)
+    layer(x)
+    leaf, vectors = x.clone().requires_grad_(), []
+
+    def longer_or_shorter(tensor):
+        if tensor.dtype is torch.float64:  # a norm's statistics
+            vectors.append(tensor)
+            return tensor.float()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, longer_or_shorter):
+        found = torch.autograd.grad(layer(leaf).square().sum(), leaf)[0]
+    assert len(vectors) == (kind is not MetaAconC)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])
@@ -395,6 +418,9 @@ def test_statistics_move_with_every_call(kind, grad):
     assert layer.num_batches_tracked == 3
     torch.testing.assert_close(layer.running_mean, truth.running_mean)
     torch.testing.assert_close(layer.running_var, truth.running_var)
+    versions = [buffer._version for buffer in layer.buffers()]
+    layer(images())
+    assert all(buffer._version > version for buffer, version in zip(layer.buffers(), versions, strict=True))
 
 
 @pytest.mark.parametrize("kind", [AconC, MetaAconC, *LAYERS])

@@ -10,6 +10,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from aconite.errors import KernelUnavailableError
@@ -257,6 +258,42 @@ def test_several_threads(monkeypatch):
     for k, wanted in enumerate(expected):
         for got, value in zip(found[k], wanted, strict=False):
             torch.testing.assert_close(got, value, rtol=0, atol=0)
+
+
+class Watches(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def in_a_mode(ask):
+    with Watches():
+        ask()
+
+
+def in_forward_mode(ask):
+    with torch.autograd.forward_ad.dual_level():
+        ask()
+
+
+@needs_node
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "watched",
+    [
+        in_a_mode,
+        in_forward_mode,
+        lambda ask: torch.func.grad(lambda w: ask() or w * 2)(torch.tensor(1.0)),
+        lambda ask: torch.jit.trace(lambda t: ask() or t + 1, torch.ones(2), check_trace=False),
+    ],
+    ids=["mode", "forward mode", "transform", "trace"],
+)
+def test_it_declines_while_something_watches(watched):
+    layer, x, found = made("AconC"), images(), []
+    assert taken(layer, x)
+    run = layer.__dict__["_aconite_calls"].compiled[0]
+    watched(lambda: found.append(run(x, layer.__dict__, None)))
+    assert found == [None]
+    assert run(x, layer.__dict__, None) is not None
 
 
 @needs_node
