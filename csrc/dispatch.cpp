@@ -16,6 +16,9 @@ ACONITE_DECLARE(baseline)
 #if defined(ACONITE_X86)
 ACONITE_DECLARE(avx2)
 ACONITE_DECLARE(avx512)
+#if defined(ACONITE_X86_BF16)
+ACONITE_DECLARE(avx512_bf16)
+#endif
 #endif
 
 namespace {
@@ -38,7 +41,13 @@ struct choice {
     bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    const isa known[] = {{"baseline", &baseline::table, true}, {"avx2", &avx2::table, v3}, {"avx512", &avx512::table, v4}};
+    const isa known[] = {{"baseline", &baseline::table, true},
+                         {"avx2", &avx2::table, v3},
+                         {"avx512", &avx512::table, v4},
+#if defined(ACONITE_X86_BF16)
+                         {"avx512_bf16", &avx512_bf16::table, v4 && __builtin_cpu_supports("avx512bf16")},
+#endif
+    };
 #else
     const isa known[] = {{"baseline", &baseline::table, true}};
 #endif

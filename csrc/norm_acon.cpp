@@ -47,7 +47,8 @@ struct fused {
     c.mean = statistics;
     c.var = statistics + v.c;
     bool fine = true;
-    if (in_blocks(c.p, (int64_t)sizeof(T)))
+    // Running statistics need no first pass; then samples stay with the threads that the layer before gave them to.
+    if (c.norm.batch && in_blocks(c.p, (int64_t)sizeof(T)))
       run_tasks(c.p.blocks, grain(c.p, kForwardPiece), C::forward_blocks, &c);
     else {
       if (c.norm.batch)

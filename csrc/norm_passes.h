@@ -102,6 +102,13 @@ struct call {
     s.out[0] = out;
     return s;
   }
+  // The same, past the caches where they could not keep `out` anyway.
+  template <class F>
+  stream<F, T> once_over(const T* first, const T* second, T* out) const {
+    stream<F, T> s = over<F>(first, second, out);
+    s.past = past_caches<T>((F::inputs + F::outputs) * p.n * p.c * p.l);
+    return s;
+  }
   stream<dx_formula, T> dx_stream() const { return over<dx_formula>(stored ? y : grad, x, y); }
 
   template <class F, class TABLE>
@@ -129,23 +136,22 @@ struct call {
   static void forward_blocks(int64_t begin, int64_t end, void* context) {
     call& self = *(call*)context;
     const pieces& p = self.p;
+    const stream<moments<V>, T> reading = self.template over<moments<V>>(self.x, nullptr, nullptr);
+    const stream<norm_forward<V, A>, T> writing = self.template once_over<norm_forward<V, A>>(self.x, nullptr, self.y);
     constexpr int most_rows = norm_forward<V, A>::rows;
     alignas(64) S table[most_rows][kTable] = {};
     alignas(64) double total[2 * kWidth];
     for (int64_t b = begin; b < end; ++b) {
       int64_t c = b * p.block, some = least(p.block, p.c - c);
-      if (self.norm.batch) {
-        self.guess(c, some);
-        const stream<moments<V>, T> reading = self.template over<moments<V>>(self.x, nullptr, nullptr);
-        self.template block<moments<V>, centre_table>(reading, c, some, table, total);
-        for (int64_t i = 0; i < some; ++i)
-          self.moments_to_statistics(c + i, pass_of<moments<V>, T, centre_table>::total_of(p, total, i),
-                                     pass_of<moments<V>, T, centre_table>::total_of(p, total + kWidth, i));
-      }
+      self.guess(c, some);
+      self.template block<moments<V>, centre_table>(reading, c, some, table, total);
+      for (int64_t i = 0; i < some; ++i)
+        self.moments_to_statistics(c + i, pass_of<moments<V>, T, centre_table>::total_of(p, total, i),
+                                   pass_of<moments<V>, T, centre_table>::total_of(p, total + kWidth, i));
       self.norm.set(c, c + some);
-      const stream<norm_forward<V, A>, T> writing = self.template over<norm_forward<V, A>>(self.x, nullptr, self.y);
       self.template block<norm_forward<V, A>, forward_table>(writing, c, some, table, total);
     }
+    if (writing.past) end_past();
   }
 
   // Per-sample means and, of a batch, the statistics, from the first pass's sums.
@@ -186,7 +192,7 @@ struct call {
     return true;
   }
   void forward_pass() {
-    pass<norm_forward<V, A>, forward_table>(over<norm_forward<V, A>>(x, nullptr, y), kForwardPiece);
+    pass<norm_forward<V, A>, forward_table>(once_over<norm_forward<V, A>>(x, nullptr, y), kForwardPiece);
   }
 
   // The sums of one (n, c..c + some) -> what they add to the gradients of p1, p2, beta, and to plain and along.
@@ -283,7 +289,7 @@ struct call {
     norm.set(0, p.c);
     partial = (S*)scratch(sums * p.n * p.parts * p.c * (int64_t)sizeof(S));
     if (!partial) return false;
-    pass<sums_formula, sums_table>(over<sums_formula>(grad, x, stored ? y : nullptr), kBackwardPiece);
+    pass<sums_formula, sums_table>(once_over<sums_formula>(grad, x, stored ? y : nullptr), kBackwardPiece);
     run_tasks(ceil_div(p.c, kSome), most(1, 1024 / (p.n * p.parts)), fold_units, this);
     return true;
   }

@@ -109,6 +109,7 @@ struct pass_of {
         for (int64_t i = 0; i < count; ++i) to[i] = (S)total_of(p, total + k * kWidth, i);
       }
     }
+    if (self.s.past) end_past();
   }
   void run(int64_t grain) { run_tasks(p->units(), most(1, grain / most(1, p->elements())), units, this); }
 };

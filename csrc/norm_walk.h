@@ -29,6 +29,7 @@ struct stream {
   int64_t c, l;
   const T* in[F::inputs];
   T* out[F::outputs ? F::outputs : 1];
+  bool past;  // whole vectors are stored past the caches
 };
 
 template <class F, class T>
@@ -38,14 +39,19 @@ ACONITE_INLINE void one_vector(const stream<F, T>& s, int64_t at, typename stora
   V in[F::inputs], out[F::outputs ? F::outputs : 1];
   for (int i = 0; i < F::inputs; ++i) in[i] = load(s.in[i] + at);
   F::apply(in, out, sum, t);
-  for (int i = 0; i < F::outputs; ++i) store(s.out[i] + at, out[i]);
+  for (int i = 0; i < F::outputs; ++i) {
+    if (s.past)
+      store_past(s.out[i] + at, out[i]);
+    else
+      store(s.out[i] + at, out[i]);
+  }
 }
 
 // What comes a few lines later is asked for now (see `several` in walk.h).
 template <class F, class T>
 ACONITE_INLINE void fetch_ahead(const stream<F, T>& s, int64_t at) {
   for (int k = 0; k < F::inputs; ++k) __builtin_prefetch((const char*)(s.in[k] + at) + kAhead);
-  for (int k = 0; k < F::outputs; ++k) __builtin_prefetch((const char*)(s.out[k] + at) + kAhead, 1);
+  for (int k = 0; k < F::outputs && !s.past; ++k) __builtin_prefetch((const char*)(s.out[k] + at) + kAhead, 1);
 }
 
 // The lanes beyond `count` read zeros, which are no values: their terms stay out of the sums.

@@ -9,9 +9,6 @@ namespace ACONITE_NS {
 
 // torch's own grains (32k elements) halve where a pass does twice the work.
 constexpr int64_t kForwardGrain = 32768, kBackwardGrain = 16384;
-// Bytes of a pass that no cache holds: three tensors of 25 MB take 1.5 ms instead of 2.1; of 6 MB, which a cache of 32 MB
-// holds, they would take 0.29 instead of 0.21.
-constexpr int64_t kPast = 64 << 20;
 
 ACONITE_INLINE bool sound(const aconite_view& v) {
   return v.n >= 0 && v.c >= 0 && v.l >= 0 && v.dtype >= 0 && v.dtype <= ACONITE_F64 && (v.layout == 0 || v.layout == 1) &&
@@ -45,7 +42,7 @@ void set_view(pass<F, T>& p, const aconite_view& v, bool samples_alike = false) 
   p.n = v.n;
   p.c = v.c;
   p.l = v.l;
-  p.past = (F::inputs + F::outputs) * v.n * v.c * v.l * (int64_t)sizeof(T) > kPast;
+  p.past = past_caches<T>((F::inputs + F::outputs) * v.n * v.c * v.l);
   if (v.layout == ACONITE_CHANNELS_FIRST)
     plan_channels_first(p, samples_alike);
   else

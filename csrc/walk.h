@@ -26,7 +26,7 @@ struct pass {
   int64_t length;   // elements of l (channels first) or period rows (channels last) in a piece
   int64_t samples;  // taken together in channels first (1 elsewhere), where parameters do not tell them apart
   int64_t group;    // channels (channels first) that one unit takes; periods fold this many rows (channels last)
-  bool past;        // whole vectors of a backward are stored past the caches
+  bool past;        // whole vectors are stored past the caches
 
   static constexpr int lanes = storage<T>::lanes;
   int64_t blocks() const { return ceil_div(n, samples); }
@@ -40,7 +40,7 @@ ACONITE_INLINE void finish(const pass<F, T>& p, int64_t at, const typename stora
   typename storage<T>::vector out[F::outputs ? F::outputs : 1];
   F::apply(in, out, sum, t);
   for (int i = 0; i < F::outputs; ++i) {
-    if (F::inputs > 1 && p.past)
+    if (p.past)
       store_past(p.out[i] + at, out[i]);
     else
       store(p.out[i] + at, out[i]);
@@ -65,7 +65,7 @@ ACONITE_INLINE void several(const pass<F, T>& p, int64_t at, int64_t apart, type
   typename storage<T>::vector in[COUNT][F::inputs];
   for (int r = 0; AHEAD && r < COUNT; ++r) {
     for (int k = 0; k < F::inputs; ++k) __builtin_prefetch((const char*)(p.in[k] + at + r * apart) + kAhead);
-    for (int k = 0; k < F::outputs && !(F::inputs > 1 && p.past); ++k)
+    for (int k = 0; k < F::outputs && !p.past; ++k)
       __builtin_prefetch((const char*)(p.out[k] + at + r * apart) + kAhead, 1);
   }
   for (int r = 0; r < COUNT; ++r)

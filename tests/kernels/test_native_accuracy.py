@@ -108,10 +108,16 @@ def test_sums_hold_no_nan_where_squares_overflow(isa: str) -> None:
 
 
 def test_half_types_round_once_to_nearest_even(isa: str) -> None:
-    """p1 = p2 = 1 is the identity: every half number must come back, and float's slope 1 must not move it."""
+    """p1 = p2 = 1 is the identity: every half number must come back, and float's slope 1 must not move it.
+
+    Only the hardware's rounding to bfloat16 makes its subnormal results 0, as csrc/README.md says.
+    """
     for dtype in (torch.bfloat16, torch.float16):
+        flushed = dtype is torch.bfloat16 and isa == "avx512_bf16"
         x = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype).view(1, 1, -1)
-        y = cpu.acon_c_forward(x, *(torch.ones(1) for _ in range(3)))
-        torch.testing.assert_close(y, x, rtol=0, atol=0, equal_nan=True)
-        scaled = cpu.acon_c_forward(x, torch.tensor([1.1]), torch.tensor([1.1]), torch.ones(1))
-        torch.testing.assert_close(scaled, (x.float() * torch.tensor(1.1)).to(dtype), rtol=0, atol=0, equal_nan=True)
+        for slope in (1.0, 1.1):
+            y = cpu.acon_c_forward(x, torch.tensor([slope]), torch.tensor([slope]), torch.ones(1))
+            expected = x.float() * torch.tensor(slope)
+            if flushed:
+                expected[expected.abs() < torch.finfo(torch.float32).smallest_normal] = 0
+            torch.testing.assert_close(y, expected.to(dtype), rtol=0, atol=0, equal_nan=True)

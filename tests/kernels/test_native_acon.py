@@ -118,6 +118,36 @@ def test_channels_last_is_served_as_it_lies(isa: str, dtype: torch.dtype) -> Non
             hold(x, torch.ones((), dtype=dtype).expand(shape), parameters(x, 1, kind), 1, "sigmoid")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wide_channels_last_rows_near_and_far(isa: str, dtype: torch.dtype) -> None:
+    """Four rows at once, with and without asking ahead, and the rows that are left."""
+    torch.manual_seed(8)
+    for shape in [(2, 96, 9, 9), (3, 260, 41, 41), (5, 1030, 15, 15)]:
+        x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
+        hold(x, torch.randn_like(x), parameters(x, 1, "channel"), 1, "sigmoid")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_tensors_that_no_cache_holds_are_computed_as_their_samples(layout: torch.memory_format) -> None:
+    """Stores past the caches, to aligned and to odd addresses; samples one by one go through the caches."""
+    torch.manual_seed(9)
+    for shape in [(9, 130, 75, 75), (8, 64, 112, 112)]:
+        x, grad = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(2))
+        p = parameters(x, 1, "channel")
+        y = cpu.acon_c_forward(x, *p)
+        dx, *sums = cpu.acon_c_backward(grad, x, *p)
+        assert dx is not None
+        apart = []
+        for i in range(shape[0]):
+            one = slice(i, i + 1)
+            assert torch.equal(y[one], cpu.acon_c_forward(x[one], *p))
+            sample = cpu.acon_c_backward(grad[one], x[one], *p)
+            assert torch.equal(dx[one], sample[0])
+            apart.append(sample[1:])
+        for got, samples in zip(sums, zip(*apart, strict=True), strict=True):
+            torch.testing.assert_close(got, torch.stack(samples).double().sum(0).float(), atol=0.02, rtol=1e-5)
+
+
 def test_sliced_transposed_and_repeated_inputs() -> None:
     torch.manual_seed(2)
     base = torch.randn(6, 20, 9, 9)

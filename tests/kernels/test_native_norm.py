@@ -93,6 +93,28 @@ def test_values_and_gradients(isa: str, dtype: torch.dtype, last: bool, batch: b
                         close(gradient, t.grad, 20 * limit)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_tensors_that_no_cache_holds(last: bool) -> None:
+    """Stores past the caches: rows of 75 x 75 begin at every address of a cache line."""
+    torch.manual_seed(7)
+    x, grad = draw((9, 130, 75, 75), torch.float32, last)
+    vectors = [torch.randn(130) for _ in range(5)]
+    given = Norm(*vectors[:2], None, None)
+    y, statistics = norm.batch_norm_forward(x, given, *vectors[2:])
+    found = norm.batch_norm_backward(grad, x, given, *vectors[2:], statistics, batch=True)
+    truth = [t.double().requires_grad_() for t in (x, *vectors)]
+    expected = plain(normed(*truth[:3], None), truth[3:], "acon_c", "sigmoid")
+    close(y, expected.detach(), 3e-5)
+    expected.backward(grad.double())
+    for gradient, t in zip(found, truth, strict=True):
+        assert t.grad is not None
+        close(gradient, t.grad, 6e-4)
+    known = Norm(*vectors[:2], *statistics.float().view(2, -1))
+    y = norm.batch_norm_forward(x, known, *vectors[2:])[0]
+    close(y, expected.detach(), 3e-5)
+    assert torch.equal(norm.batch_norm_forward(x[3:4], known, *vectors[2:])[0], y[3:4])
+
+
 def generator(c: int, hidden: int, dtype: torch.dtype) -> Generator:
     def r(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=dtype)
