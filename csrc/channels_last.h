@@ -9,7 +9,7 @@ namespace ACONITE_NS {
 // A sample is walked flat with a table of `period` entries: c itself, or several rows' worth where c is no multiple of the
 // vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks of 1024: 0.87 of the time of two of 512);
 // kWide keeps the table's rows out of each other's cache sets.
-constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 126, kNear = 1 << 20, kTile = 16;
+constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 126, kTile = 16;
 
 template <class P>
 void plan_channels_last(P& p, bool sums) {
@@ -26,7 +26,7 @@ void plan_channels_last(P& p, bool sums) {
 }
 
 // COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
-// them (four rows save up to a fifth where the tensor is near, kNear elements). The hardware does not see the streams in this
+// them (four rows save up to a fifth where the tensor is near). The hardware does not see the streams in this
 // order: AHEAD, the software fetches the next rows. From memory float32 goes one row after the other all the same, as plain
 // streams (four rows at once: 1.1 to 1.6 of the time), or in tiles; the half types, which compute more for a byte, do not (0.8).
 template <int COUNT, bool AHEAD, class F, class T>

@@ -13,6 +13,8 @@ ACONITE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 ACONITE_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 ACONITE_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+constexpr int64_t kNear = 1 << 20;  // elements of a tensor that is near the cores, not in memory
+
 // One pass of FORMULA over tensors of storage type T.
 template <class FORMULA, class T>
 struct pass {
