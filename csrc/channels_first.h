@@ -7,7 +7,7 @@ namespace aconite {
 namespace ACONITE_NS {
 
 // Rows of up to this length go in groups of up to kLanes, walked flat.
-constexpr int64_t kShortRow = 1024;
+constexpr int64_t kShortRow = 1024, kTerms = 512;  // kTerms: in one lane's float sum
 constexpr int64_t kPart = 16384, kChunk = 2048;
 // Channels prepared at once: the divisions' latency would otherwise stall each group of rows anew. The table is one vector
 // longer, as short groups load whole vectors from it.
@@ -18,7 +18,7 @@ void plan_channels_first(P& p, bool samples_alike) {
   // Near samples go by eight (0.95 of four), but not where they lie a multiple of a page apart, in the same sets of the first
   // cache; from memory so many streams take twice the time.
   bool crowded = p.c * p.l * (int64_t)sizeof(*p.in[0]) % 4096 == 0;
-  int64_t together = p.n * p.c * p.l <= kNear && !crowded ? 8 : 4;
+  int64_t together = least(p.n * p.c * p.l <= kNear && !crowded ? 8 : 4, most(1, kTerms * P::lanes / p.l));
   p.samples = P::lanes > 1 && samples_alike && p.l <= kShortRow ? least(p.n, together) : 1;
   p.parts = most(1, ceil_div(p.l, kPart));
   p.length = kPart;

@@ -106,7 +106,7 @@ void tiles(const pass<F, T>& p, int64_t at, int64_t rows, int64_t pitch, int64_t
   constexpr int W = storage<T>::lanes;
   int64_t i = 0, end = at + rows * pitch;
   for (; i + 2 * W <= width; i += 2 * W)
-    tile<2>(p, at + i, rows, pitch, i + 4 * W <= width ? at + i + 2 * W : end, table[0] + i, sums + i / W);
+    tile<2>(p, at + i, rows, pitch, i + 3 * W <= width ? at + i + 2 * W : end, table[0] + i, sums + i / W);
   if (i + W <= width) {
     tile<1>(p, at + i, rows, pitch, end, table[0] + i, sums + i / W);
     i += W;

@@ -65,6 +65,7 @@ void spread(const aconite_view& v, const S* add, T* dx) {
   p.out[0] = dx;
   p.parameters = {add, v.c};
   set_view(p, v);
+  p.past = false;  // in place: the lines are here already
   run(p, v, kForwardGrain);
 }
 

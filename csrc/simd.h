@@ -138,10 +138,10 @@ ACONITE_INLINE void store_past(T* p, V v) {
   store(p, v);
 }
 template <class T>
-constexpr bool can_store_past = false;
+inline constexpr bool can_store_past = false;
 #if defined(__AVX512F__)
 template <>
-constexpr bool can_store_past<float> = true;
+inline constexpr bool can_store_past<float> = true;
 ACONITE_INLINE void store_past(float* p, vf v) {
   if (((uintptr_t)p & 63) == 0)
     _mm512_stream_ps(p, v);

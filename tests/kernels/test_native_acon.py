@@ -122,9 +122,16 @@ def test_channels_last_is_served_as_it_lies(isa: str, dtype: torch.dtype) -> Non
 def test_wide_channels_last_rows_near_and_far(isa: str, dtype: torch.dtype) -> None:
     """Four rows at once, with and without asking ahead, and the rows that are left."""
     torch.manual_seed(8)
-    for shape in [(2, 96, 9, 9), (3, 260, 41, 41), (5, 1030, 15, 15)]:
+    for shape in [(2, 96, 9, 9), (3, 280, 41, 41), (3, 523, 30, 30), (5, 1030, 15, 15)]:
         x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
         hold(x, torch.randn_like(x), parameters(x, 1, "channel"), 1, "sigmoid")
+
+
+def test_sums_of_equal_terms_over_many_samples(isa: str) -> None:
+    """Roundings in one direction, which random numbers hide."""
+    for shape in [(8, 8, 22, 22), (8, 8, 31, 31)]:
+        x = torch.linspace(0.5, 1.9, 8).view(1, 8, 1, 1).expand(shape).contiguous()
+        hold(x, torch.ones(shape), (torch.full((8,), 1.2), torch.full((8,), -0.3), torch.full((8,), 0.9)), 1, "sigmoid")
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
