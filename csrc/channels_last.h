@@ -9,7 +9,7 @@ namespace ACONITE_NS {
 // A sample is walked flat with a table of `period` entries: c itself, or several rows' worth where c is no multiple of the
 // vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks of 1024: 0.87 of the time of two of 512);
 // kWide keeps the table's rows out of each other's cache sets.
-constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 126, kTile = 16;
+constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 128, kTile = 16;
 
 template <class P>
 void plan_channels_last(P& p, bool sums) {
@@ -26,9 +26,9 @@ void plan_channels_last(P& p, bool sums) {
 }
 
 // COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
-// them (four rows save up to a fifth where the tensor is near). The hardware does not see the streams in this
-// order: AHEAD, the software fetches the next rows. From memory float32 goes one row after the other all the same, as plain
-// streams (four rows at once: 1.1 to 1.6 of the time), or in tiles; the half types, which compute more for a byte, do not (0.8).
+// them (four rows save up to a fifth where the tensor is near). The hardware does not see the streams in this order: AHEAD, the
+// software fetches the next rows. From memory float32 goes one row after the other all the same, as plain streams (four rows at
+// once: 1.1 to 1.6 of the time), or in tiles; the half types, which compute more for a byte, do not (0.8).
 template <int COUNT, bool AHEAD, class F, class T>
 ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_t width,
                           const typename storage<T>::scalar (*table)[kWide], typename storage<T>::vector* sums) {
@@ -63,7 +63,7 @@ ACONITE_INLINE void tile(const pass<F, T>& p, int64_t at, int64_t rows, int64_t 
                          const typename storage<T>::scalar* table, typename storage<T>::vector* sums) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWide / W, ahead = kAhead / 64 / VECTORS;
+  constexpr int64_t vectors = kWide / W, ahead = kAhead / (int64_t)(W * VECTORS * sizeof(T));
   V sum[VECTORS][F::sums + 1] = {}, t[VECTORS][F::rows];
   auto fetch = [&](int v) {
     for (int k = 0; k < F::rows; ++k) t[v][k] = load(table + k * kWide + v * W);

@@ -1,6 +1,6 @@
 // What the two walks over memory share: rows of one channel (channels_first.h), rows of all channels (channels_last.h).
-// A formula's sums arrive per (sample, part, channel) in float32, each part added up in double from float sums of at most
-// 512 terms; parts are fixed by the shape alone, so the sums do not depend on the number of threads.
+// A formula's sums arrive per (sample, part, channel) in float32, each part added up in double from float sums of some
+// 512 terms at most; parts are fixed by the shape alone, so the sums do not depend on the number of threads.
 #pragma once
 
 #include "simd.h"
