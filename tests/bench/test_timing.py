@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aconite.bench import Case, cases, measure, ratios, saved_bytes, take_turns
+from aconite.bench.peers import PublishedAconC, compile_peer
 from aconite.errors import SettingsError
 from aconite.nn import AconC
 
@@ -92,3 +93,16 @@ def test_cases_exist_once_and_channels_last_has_four_dimensions():
 def test_a_misspelt_case_is_refused(field, value, text):
     with pytest.raises(SettingsError, match=text):
         Case(shape=(2, 3, 4, 4), **{field: value})
+
+
+def test_what_is_timed_as_compiled_is_compiled_in_every_line_of_a_long_table(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    for length in range(2, 7):
+        compile_peer(PublishedAconC(4, 3), backend=backend)(torch.ones(2, 4, length))
+    assert len(graphs) == 5

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aconite.bench.memory import saved_bytes
-from aconite.bench.peers import PublishedAconC, PublishedMetaAconC, SqueezeExciteThenReLU
+from aconite.bench.peers import PublishedAconC, PublishedMetaAconC, SqueezeExciteThenReLU, compile_peer
 from aconite.bench.timing import quantiles, ratios, take_turns
 from aconite.errors import SettingsError
 from aconite.nn import AconA, AconB, AconC, MetaAconC
@@ -85,7 +85,7 @@ def _contenders(case: Case, compiled: bool) -> dict[str, Callable[[Tensor], Tens
         if isinstance(module, PublishedAconC | SqueezeExciteThenReLU):
             module.to(dtype)  # these compute in their parameters' dtype
     if compiled:
-        found["acon-c published, compiled"] = torch.compile(published, dynamic=False)
+        found["acon-c published, compiled"] = compile_peer(published)
     return found
 
 

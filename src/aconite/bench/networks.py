@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aconite.bench.layouts import LAYOUTS, check_layout
 from aconite.bench.memory import saved_bytes
-from aconite.bench.peers import PublishedAconC, PublishedMetaAconC
+from aconite.bench.peers import PublishedAconC, PublishedMetaAconC, compile_peer
 from aconite.bench.timing import quantiles, ratios, take_turns
 from aconite.errors import SettingsError
 from aconite.models import create, stem_for
@@ -48,8 +48,7 @@ def _contenders(name: str, x: Tensor, compiled: bool) -> dict[str, nn.Module]:
         found[f"{activation}, fused"], _ = fuse(built(activation), x[:2])
     if compiled:
         for activation in ("relu", "acon-c published", "meta-acon published"):
-            compiled_network: Any = torch.compile(found[activation], dynamic=False)
-            found[f"{activation}, compiled"] = compiled_network
+            found[f"{activation}, compiled"] = compile_peer(found[activation])
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aconite.bench.activations import DTYPES
 from aconite.bench.layouts import LAYOUTS, check_layout
 from aconite.bench.memory import saved_bytes
-from aconite.bench.peers import PublishedAconC, PublishedMetaAconC
+from aconite.bench.peers import PublishedAconC, PublishedMetaAconC, compile_peer
 from aconite.bench.timing import quantiles, ratios, take_turns
 from aconite.errors import SettingsError
 from aconite.nn import AconC, MetaAconC, norm_activation
@@ -99,7 +99,7 @@ def measure_norms(
     calls = {name: _training(pair, pair, x, grad) for name, pair in pairs.items()}
     if compiled:
         for name in ("bn + relu", "bn + acon-c published", "bn + meta-acon published"):
-            calls[f"{name}, compiled"] = _training(torch.compile(pairs[name], dynamic=False), pairs[name], x, grad)
+            calls[f"{name}, compiled"] = _training(compile_peer(pairs[name]), pairs[name], x, grad)
     times = take_turns(calls, seconds=seconds)
     leaf = x.detach().requires_grad_()
     kept = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PublishedAconC", "PublishedMetaAconC", "SqueezeExciteThenReLU"]
+__all__ = ["PublishedAconC", "PublishedMetaAconC", "SqueezeExciteThenReLU", "compile_peer"]
 
 
 class PublishedAconC(nn.Module):
@@ -68,3 +70,14 @@ class SqueezeExciteThenReLU(nn.Module):
         x = torch.relu(x)
         scaled: Tensor = x * self.excite(x)
         return scaled
+
+
+def compile_peer(module: nn.Module, **options: Any) -> Any:
+    """The module under torch.compile, as one graph and for the shapes that come. Make all of a line before any runs.
+
+    The compiler counts what it has compiled of one forward, whichever module it belonged to, and after eight gives up
+    and runs the module as it is. Hence what earlier lines of a table compiled is dropped here; and one graph, since
+    then giving up is an error.
+    """
+    torch.compiler.reset()
+    return torch.compile(module, dynamic=False, fullgraph=True, **options)
