@@ -18,10 +18,12 @@ void plan_channels_last(P& p, bool sums) {
   while (p.c * fold % P::lanes && fold < P::lanes) fold *= 2;
   p.group = p.c * fold <= kBlock && p.l >= 4 * fold ? fold : 1;
   int64_t rows = ceil_div(p.l, p.group), period = p.c * p.group;
-  // A part costs a table and, with sums, a vector of sums per channel: at 16k elements of 256 channels that was 15 % of it.
-  int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(32768, period));
+  // With sums a part costs a vector of them for each channel (15 % of its time at 16k elements of 256 channels), without them
+  // next to nothing. An even number of parts, since of nine one core of two would have five.
+  int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period));
   p.parts = most(1, rows / least_rows);
-  p.length = ceil_div(ceil_div(rows, p.parts), 2) * 2;
+  p.parts += p.parts > 1 && p.parts % 2;
+  p.length = ceil_div(ceil_div(rows, p.parts), 4) * 4;
   p.parts = most(1, ceil_div(rows, p.length));
 }
 
