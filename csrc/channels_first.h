@@ -9,6 +9,7 @@ namespace ACONITE_NS {
 // Rows of up to this length go in groups of up to kLanes, walked flat.
 constexpr int64_t kShortRow = 1024, kTerms = 512;  // kTerms: in one lane's float sum
 constexpr int64_t kPart = 16384, kChunk = 2048;
+constexpr int64_t kNear = 1 << 20;  // elements of a tensor that is near the cores, not in memory
 // Channels prepared at once: the divisions' latency would otherwise stall each group of rows anew. The table is one vector
 // longer, as short groups load whole vectors from it.
 constexpr int64_t kFill = 128, kTable = kFill + kLanes;

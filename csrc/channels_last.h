@@ -7,9 +7,9 @@ namespace aconite {
 namespace ACONITE_NS {
 
 // A sample is walked flat with a table of `period` entries: c itself, or several rows' worth where c is no multiple of the
-// vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks of 1024: 0.87 of the time of two of 512);
-// kWide keeps the table's rows out of each other's cache sets.
-constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 128, kTile = 16;
+// vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks
+// of 1024: 0.87 of the time of two of 512); kWide keeps the table's rows out of each other's cache sets.
+constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 128;
 
 template <class P>
 void plan_channels_last(P& p, bool sums) {
@@ -28,10 +28,9 @@ void plan_channels_last(P& p, bool sums) {
 }
 
 // COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
-// them (four rows save up to a fifth where the tensor is near). The hardware does not see the streams in this order: AHEAD, the
-// software fetches the next rows. From memory float32 goes one row after the other all the same, as plain streams (four rows at
-// once: 1.1 to 1.6 of the time), or in tiles; the half types, which compute more for a byte, do not (0.8).
-template <int COUNT, bool AHEAD, class F, class T>
+// them (four rows save up to a fifth). The hardware does not see the streams in this order: the next rows are asked for, or a
+// backward takes twice as long wherever its tensors are not in the second cache.
+template <int COUNT, class F, class T>
 ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_t width,
                           const typename storage<T>::scalar (*table)[kWide], typename storage<T>::vector* sums) {
   typedef typename storage<T>::vector V;
@@ -42,10 +41,7 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
-    for (int r = 0; AHEAD && r < COUNT; ++r) {
-      for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + at + (r + COUNT) * apart + i);
-      for (int k = 0; k < F::outputs && !p.past; ++k) __builtin_prefetch(p.out[k] + at + (r + COUNT) * apart + i, 1);
-    }
+    for (int r = 0; COUNT > 1 && r < COUNT; ++r) ask_for<F>(p, at + (r + COUNT) * apart + i);
     several<COUNT, (COUNT == 1)>(p, at + i, apart, sum, t);
     for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
   }
@@ -58,28 +54,25 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
   }
 }
 
-// `rows` rows of VECTORS vectors, `pitch` elements apart, with the sums in registers: none are left for `several`. `next` is
-// where the walk goes on, for what is asked for ahead.
+// `rows` rows of VECTORS vectors, one behind the other, with the sums in registers.
 template <int VECTORS, class F, class T>
-ACONITE_INLINE void tile(const pass<F, T>& p, int64_t at, int64_t rows, int64_t pitch, int64_t next,
-                         const typename storage<T>::scalar* table, typename storage<T>::vector* sums) {
+ACONITE_INLINE void narrow(const pass<F, T>& p, int64_t at, int64_t rows, const typename storage<T>::scalar* table,
+                           typename storage<T>::vector* sums) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWide / W, ahead = kAhead / (int64_t)(W * VECTORS * sizeof(T));
+  constexpr int64_t vectors = kWide / W;
   V sum[VECTORS][F::sums + 1] = {}, t[VECTORS][F::rows];
   auto fetch = [&](int v) {
     for (int k = 0; k < F::rows; ++k) t[v][k] = load(table + k * kWide + v * W);
   };
   constexpr bool once = F::sums == 0 || VECTORS <= 2;  // else the registers are the sums'
   for (int v = 0; once && v < VECTORS; ++v) fetch(v);
-  for (int64_t r = 0; r < rows; ++r, at += pitch) {
-    int64_t later = r + ahead < rows ? at + ahead * pitch : next + (r + ahead - rows) * pitch;
+  for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; ++v) {
+    for (int v = 0; v < VECTORS; ++v, at += W) {
       if (!once) fetch(v);
-      for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + later + v * W);
-      for (int k = 0; k < F::outputs && !p.past; ++k) __builtin_prefetch(p.out[k] + later + v * W, 1);
-      one_vector(p, at + v * W, sum[v], t[v]);
+      ask_for<F, true>(p, at + 2 * kAhead / (int64_t)sizeof(T));
+      one_vector(p, at, sum[v], t[v]);
     }
   }
   for (int v = 0; v < VECTORS; ++v)
@@ -91,30 +84,13 @@ template <class F, class T>
 bool narrow_rows(const pass<F, T>& p, int64_t at, int64_t rows, int64_t width, const typename storage<T>::scalar* table,
                  typename storage<T>::vector* sums) {
   constexpr int W = storage<T>::lanes;
-  int64_t next = at + rows * width;
   switch (width % W == 0 ? width / W : 0) {
-    case 1: tile<1>(p, at, rows, width, next, table, sums); return true;
-    case 2: tile<2>(p, at, rows, width, next, table, sums); return true;
-    case 3: tile<3>(p, at, rows, width, next, table, sums); return true;
-    case 4: tile<4>(p, at, rows, width, next, table, sums); return true;
+    case 1: narrow<1>(p, at, rows, table, sums); return true;
+    case 2: narrow<2>(p, at, rows, table, sums); return true;
+    case 3: narrow<3>(p, at, rows, table, sums); return true;
+    case 4: narrow<4>(p, at, rows, table, sums); return true;
     default: return false;
   }
-}
-
-// `rows` wide rows, two vectors of channels after the other: a backward's four sums need not go through the first cache.
-template <class F, class T>
-void tiles(const pass<F, T>& p, int64_t at, int64_t rows, int64_t pitch, int64_t width,
-           const typename storage<T>::scalar (*table)[kWide], typename storage<T>::vector* sums) {
-  constexpr int W = storage<T>::lanes;
-  int64_t i = 0, end = at + rows * pitch;
-  for (; i + 2 * W <= width; i += 2 * W)
-    tile<2>(p, at + i, rows, pitch, i + 3 * W <= width ? at + i + 2 * W : end, table[0] + i, sums + i / W);
-  if (i + W <= width) {
-    tile<1>(p, at + i, rows, pitch, end, table[0] + i, sums + i / W);
-    i += W;
-  }
-  for (int64_t r = 0; i < width && r < rows; ++r)
-    strip<1, false>(p, at + r * pitch + i, 0, width - i, (const typename storage<T>::scalar(*)[kWide])(table[0] + i), sums + i / W);
 }
 
 template <class F, class T>
@@ -128,7 +104,6 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
   alignas(64) V sums[(F::sums + 1) * vectors];
   alignas(64) double total[F::sums + 1][kWide];
   int64_t period = p.c * p.group, size = p.l * p.c, rows = ceil_div(p.l, p.group);
-  bool near = p.n * size <= kNear;
   // Blocks outside: the parts of a sample share a table. (Blocks as units of their own would have two threads in one page.)
   for (int64_t c = 0; c < period; c += kBlock) {
     int64_t width = least(kBlock, period - c), prepared = -1;
@@ -148,16 +123,9 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
           int64_t at = n * size + r * period;
           if (width == period && r < whole && narrow_rows(p, at, whole - r, width, table[0], sums)) r = whole;
         }
-        if (near)
-          for (; r + 4 <= whole; r += 4)
-            strip<4, false>(p, n * size + r * period + c, period, width, table, sums);
-        else if (period > kBlock || sizeof(T) < 4)
-          for (; r + 4 <= whole; r += 4)
-            strip<4, true>(p, n * size + r * period + c, period, width, table, sums);
-        else if (W > 1 && F::sums > 0 && !p.past && period < kBlock)
-          for (; r + kTile <= whole; r += kTile) tiles(p, n * size + r * period + c, kTile, period, width, table, sums);
+        for (; r + 4 <= whole; r += 4) strip<4>(p, n * size + r * period + c, period, width, table, sums);
         for (; r < stop; ++r)  // the last row may be cut short where the period folds several rows
-          strip<1, false>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
+          strip<1>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
         for (int s = 0; s < F::sums; ++s) {
           const S* lane = (const S*)(sums + s * vectors);
           for (int64_t i = 0; i < width; ++i) total[s][i] += (double)lane[i];

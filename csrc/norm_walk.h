@@ -47,13 +47,6 @@ ACONITE_INLINE void one_vector(const stream<F, T>& s, int64_t at, typename stora
   }
 }
 
-// What comes a few lines later is asked for now (see `several` in walk.h).
-template <class F, class T>
-ACONITE_INLINE void fetch_ahead(const stream<F, T>& s, int64_t at) {
-  for (int k = 0; k < F::inputs; ++k) __builtin_prefetch((const char*)(s.in[k] + at) + kAhead);
-  for (int k = 0; k < F::outputs && !s.past; ++k) __builtin_prefetch((const char*)(s.out[k] + at) + kAhead, 1);
-}
-
 // The lanes beyond `count` read zeros, which are no values: their terms stay out of the sums.
 template <class F, class T>
 ACONITE_INLINE void part_vector(const stream<F, T>& s, int64_t at, int64_t count, typename storage<T>::vector* sum,
@@ -76,7 +69,7 @@ ACONITE_INLINE void long_row(const stream<F, T>& s, int64_t at, const typename s
     int64_t end = least(s.l, done + kChunk), i = done;
     V sum[F::sums + 1] = {};
     for (; i + W <= end; i += W) {
-      fetch_ahead(s, at + i);
+      ask_for<F, true>(s, at + i + 2 * kAhead / (int64_t)sizeof(T));
       one_vector(s, at + i, sum, t);
     }
     if (W > 1 && i < end) part_vector(s, at + i, end - i, sum, t);
@@ -121,7 +114,7 @@ ACONITE_INLINE void flat_rows(const stream<F, T>& s, int64_t at, int64_t samples
     int64_t end = (r + 1) * s.l;
     for (; i + W <= end; i += W)
       for (int64_t k = 0; k < samples; ++k) {
-        fetch_ahead(s, at + k * step + i);
+        ask_for<F>(s, at + k * step + i + kAhead / (int64_t)sizeof(T));
         one_vector(s, at + k * step + i, sum, t);
       }
     int64_t rest = end - i;
@@ -233,7 +226,7 @@ ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int6
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int k = 0; k < F::sums; ++k) sum[k] = sums[k * vectors + i / W];
     for (int r = 0; r < COUNT; ++r) {
-      for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(s.in[k] + at + (r + COUNT) * pitch + i);
+      ask_for<F>(s, at + (r + COUNT) * pitch + i);
       one_vector(s, at + r * pitch + i, sum, t);
     }
     for (int k = 0; k < F::sums; ++k) sums[k * vectors + i / W] = sum[k];

@@ -128,8 +128,15 @@ ACONITE_INLINE void store(T* p, vf v, int64_t n) {
 }
 #endif
 
-// How many bytes ahead a walk asks for a line (walk.h says why).
+// What P reads and writes kAhead bytes later is asked for now: the hardware does that for a copy, but behind 25 instructions a
+// vector it is late (32x256x14x14 forward: 0.9 of the time). Into the second cache, as the first lets too few lines be under way
+// where a walk follows several streams (a backward from memory: 0.8 of the time); a single plain one asks earlier, and PLAIN.
 constexpr int64_t kAhead = 1024;
+template <class F, bool PLAIN = false, class P>
+ACONITE_INLINE void ask_for(const P& p, int64_t at) {
+  for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + at, 0, PLAIN ? 3 : 2);
+  for (int k = 0; k < F::outputs && !p.past; ++k) __builtin_prefetch(p.out[k] + at, 1, PLAIN ? 3 : 2);
+}
 
 // Past the caches: a line that is stored through them is read first, and where a pass is larger than they are its result is
 // gone again before anybody reads it. `end_past` makes such stores visible to other threads.

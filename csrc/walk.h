@@ -13,8 +13,6 @@ ACONITE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 ACONITE_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 ACONITE_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-constexpr int64_t kNear = 1 << 20;  // elements of a tensor that is near the cores, not in memory
-
 // One pass of FORMULA over tensors of storage type T.
 template <class FORMULA, class T>
 struct pass {
@@ -58,18 +56,11 @@ ACONITE_INLINE void one_vector(const pass<F, T>& p, int64_t at, typename storage
 // COUNT vectors, `apart` elements from each other, all loaded before the first is stored: a load whose address ends in the same
 // twelve bits as a store just before waits for it, and rows, samples and whole tensors like to lie a multiple of a page apart
 // (7x7x1024: up to twice the time).
-//
-// AHEAD: what comes a few lines later is asked for now. The hardware does that for a copy, but behind 25 instructions a vector it
-// is late (32x256x14x14 forward: 0.9 of the time).
 template <int COUNT, bool AHEAD, class F, class T>
 ACONITE_INLINE void several(const pass<F, T>& p, int64_t at, int64_t apart, typename storage<T>::vector* sum,
                             const typename storage<T>::vector* t) {
   typename storage<T>::vector in[COUNT][F::inputs];
-  for (int r = 0; AHEAD && r < COUNT; ++r) {
-    for (int k = 0; k < F::inputs; ++k) __builtin_prefetch((const char*)(p.in[k] + at + r * apart) + kAhead);
-    for (int k = 0; k < F::outputs && !p.past; ++k)
-      __builtin_prefetch((const char*)(p.out[k] + at + r * apart) + kAhead, 1);
-  }
+  for (int r = 0; AHEAD && r < COUNT; ++r) ask_for<F>(p, at + r * apart + kAhead / (int64_t)sizeof(T));
   for (int r = 0; r < COUNT; ++r)
     for (int k = 0; k < F::inputs; ++k) in[r][k] = load(p.in[k] + at + r * apart);
   for (int r = 0; r < COUNT; ++r) finish(p, at + r * apart, in[r], sum, t);
