@@ -36,8 +36,10 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
   constexpr int64_t vectors = kWide / W;
-  int64_t i = 0;
-  for (; i + W <= width; i += W) {
+  const int64_t whole = width / W * W;
+  const bool down = COUNT > 1 && downwards<F>(p, apart);
+  int64_t i = down ? whole - W : 0, step = down ? -W : W;
+  for (int64_t left = whole; left > 0; left -= W, i += step) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
@@ -45,6 +47,7 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
     several<COUNT, (COUNT == 1)>(p, at + i, apart, sum, t);
     for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
   }
+  i = whole;
   if (W > 1 && i < width) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);

@@ -233,8 +233,10 @@ ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int6
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
   constexpr int64_t vectors = kWidth / W;
-  int64_t i = 0;
-  for (; i + W <= width; i += W) {
+  const int64_t whole = width / W * W;
+  const bool down = COUNT > 1 && downwards<F>(s, pitch);
+  int64_t i = down ? whole - W : 0, step = down ? -W : W;
+  for (int64_t left = whole; left > 0; left -= W, i += step) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int k = 0; k < F::sums; ++k) sum[k] = sums[k * vectors + i / W];
@@ -242,6 +244,7 @@ ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int6
     for (int r = 0; r < COUNT; r += kAtOnce<COUNT>) several<kAtOnce<COUNT>>(s, at + r * pitch + i, pitch, sum, t);
     for (int k = 0; k < F::sums; ++k) sums[k * vectors + i / W] = sum[k];
   }
+  i = whole;
   if (W > 1 && i < width) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);

@@ -138,6 +138,17 @@ ACONITE_INLINE void ask_for(const P& p, int64_t at) {
   for (int k = 0; k < F::outputs && !p.past; ++k) __builtin_prefetch(p.out[k] + at, 1, PLAIN ? 3 : 2);
 }
 
+// Whether rows of this pitch had better be walked downwards: where they lie a multiple of a page apart and an output just behind
+// an input in its page, each load upwards has the low address bits of a store just before, and waits for it (1024 channels: 1.2
+// to 1.4 of the time).
+template <class F, class P>
+ACONITE_INLINE bool downwards(const P& p, int64_t pitch) {
+  if (pitch * (int64_t)sizeof(*p.in[0]) % 4096) return false;
+  for (int k = 0; k < F::inputs && F::outputs; ++k)
+    if (uint64_t behind = ((uint64_t)p.out[0] - (uint64_t)p.in[k]) % 4096; behind && behind <= 256) return true;
+  return false;
+}
+
 // Past the caches: a line that is stored through them is read first, and where a pass is larger than they are its result is
 // gone again before anybody reads it. `end_past` makes such stores visible to other threads.
 template <class T, class V>
