@@ -23,8 +23,7 @@ void plan_channels_last(P& p, bool sums) {
   int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period));
   p.parts = most(1, rows / least_rows);
   p.parts += p.parts > 1 && p.parts % 2;
-  p.length = ceil_div(ceil_div(rows, p.parts), 4) * 4;
-  p.parts = most(1, ceil_div(rows, p.length));
+  p.length = ceil_div(rows, p.parts);
 }
 
 // COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
@@ -59,7 +58,7 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
 
 // `rows` rows of VECTORS vectors, one behind the other, with the sums in registers.
 template <int VECTORS, class F, class T>
-ACONITE_INLINE void narrow(const pass<F, T>& p, int64_t at, int64_t rows, const typename storage<T>::scalar* table,
+ACONITE_INLINE void rows_of(const pass<F, T>& p, int64_t at, int64_t rows, const typename storage<T>::scalar* table,
                            typename storage<T>::vector* sums) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
@@ -88,10 +87,10 @@ bool narrow_rows(const pass<F, T>& p, int64_t at, int64_t rows, int64_t width, c
                  typename storage<T>::vector* sums) {
   constexpr int W = storage<T>::lanes;
   switch (width % W == 0 ? width / W : 0) {
-    case 1: narrow<1>(p, at, rows, table, sums); return true;
-    case 2: narrow<2>(p, at, rows, table, sums); return true;
-    case 3: narrow<3>(p, at, rows, table, sums); return true;
-    case 4: narrow<4>(p, at, rows, table, sums); return true;
+    case 1: rows_of<1>(p, at, rows, table, sums); return true;
+    case 2: rows_of<2>(p, at, rows, table, sums); return true;
+    case 3: rows_of<3>(p, at, rows, table, sums); return true;
+    case 4: rows_of<4>(p, at, rows, table, sums); return true;
     default: return false;
   }
 }
@@ -112,7 +111,7 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
     int64_t width = least(kBlock, period - c), prepared = -1;
     for (int64_t unit = begin; unit < end; ++unit) {
       int64_t part = unit % p.parts, n = unit / p.parts;
-      int64_t first = part * p.length, last = least(rows, first + p.length);
+      int64_t first = rows * part / p.parts / 4 * 4, last = part + 1 == p.parts ? rows : rows * (part + 1) / p.parts / 4 * 4;
       for (int64_t f = 0; n != prepared && f < p.group; ++f)
         F::prepare(&table[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
       prepared = n;

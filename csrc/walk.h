@@ -23,7 +23,7 @@ struct pass {
   typename FORMULA::parameters parameters;
   S* partial;       // [sums][ceil(n / samples)][parts][c]
   int64_t parts;    // pieces that a sample is cut into
-  int64_t length;   // elements of l (channels first) or period rows (channels last) in a piece
+  int64_t length;   // elements of l (channels first) or period rows (channels last) in a piece, some more or less
   int64_t samples;  // taken together in channels first (1 elsewhere), where parameters do not tell them apart
   int64_t group;    // channels (channels first) that one unit takes; periods fold this many rows (channels last)
   bool past;        // whole vectors are stored past the caches

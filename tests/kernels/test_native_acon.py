@@ -129,7 +129,7 @@ def test_wide_channels_last_rows_near_and_far(isa: str, dtype: torch.dtype) -> N
         hold(x, torch.randn_like(x), parameters(x, 1, "channel"), 1, "sigmoid")
 
 
-def test_rows_a_page_apart_wherever_the_result_lies() -> None:
+def test_rows_a_page_apart_wherever_the_result_lies(isa: str) -> None:
     shape, size, page = (2, 1024, 3, 5), 2 * 1024 * 15, 4096
     x, grad = (torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(2))
     slopes = torch.randn(1024), torch.randn(1024), torch.randn(1024)

@@ -122,7 +122,8 @@ def measure(case: Case, *, seconds: float = 3.0, compiled: bool = False) -> list
     Args:
         case: what to time.
         seconds: about how long.
-        compiled: time the published formula under torch.compile, too (needs a C++ compiler).
+        compiled: time the published formula under torch.compile, too (needs a C++ compiler;
+            what this process has compiled before is dropped).
     """
     torch.manual_seed(0)
     x = torch.randn(case.shape).to(DTYPES[case.dtype])

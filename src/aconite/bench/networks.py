@@ -106,7 +106,8 @@ def measure_networks(
         layout: ``"contiguous"`` or ``"channels_last"``, of images and weights.
         passes: ``"step"`` or ``"inference"``.
         seconds: about how long.
-        compiled: time torch.compile of the ReLU network and of the published formulas, too (needs a C++ compiler).
+        compiled: time torch.compile of the ReLU network and of the published formulas, too (needs a C++ compiler;
+            what this process has compiled before is dropped).
     """
     check_layout(layout)
     if passes not in NETWORK_PASSES:

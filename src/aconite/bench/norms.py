@@ -87,7 +87,8 @@ def measure_norms(
         layout: ``"contiguous"`` or ``"channels_last"``.
         dtype: of the input; parameters stay float32, but for those of the published formulas.
         seconds: about how long.
-        compiled: time torch.compile of the pairs with ReLU and the published formulas, too (needs a C++ compiler).
+        compiled: time torch.compile of the pairs with ReLU and the published formulas, too (needs a C++ compiler;
+            what this process has compiled before is dropped).
     """
     check_layout(layout)
     if dtype not in DTYPES:
