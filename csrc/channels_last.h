@@ -36,13 +36,13 @@ ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_
   constexpr int W = storage<T>::lanes;
   constexpr int64_t vectors = kWide / W;
   const int64_t whole = width / W * W;
-  const bool down = COUNT > 1 && downwards<F>(p, apart);
+  const bool down = COUNT > 1 && downwards(p, apart);
   int64_t i = down ? whole - W : 0, step = down ? -W : W;
   for (int64_t left = whole; left > 0; left -= W, i += step) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
-    for (int r = 0; COUNT > 1 && r < COUNT; ++r) ask_for<F>(p, at + (r + COUNT) * apart + i);
+    for (int r = 0; COUNT > 1 && r < COUNT; ++r) ask_for(p, at + (r + COUNT) * apart + i);
     several<COUNT, (COUNT == 1)>(p, at + i, apart, sum, t);
     for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
   }
@@ -73,7 +73,7 @@ ACONITE_INLINE void rows_of(const pass<F, T>& p, int64_t at, int64_t rows, const
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v, at += W) {
       if (!once) fetch(v);
-      ask_for<F, true>(p, at + 2 * kAhead / (int64_t)sizeof(T));
+      ask_ahead<true>(p, at);
       one_vector(p, at, sum[v], t[v]);
     }
   }

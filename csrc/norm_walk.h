@@ -2,16 +2,12 @@
 // second pass then finds in L2 what the first has read. What is added up with what depends on the shape alone.
 #pragma once
 
-#include "simd.h"
 #include "tasks.h"
+#include "vectors.h"
 
 namespace aconite {
 namespace ACONITE_NS {
 namespace norm_walk {
-
-ACONITE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-ACONITE_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-ACONITE_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 constexpr int64_t kWidth = 512;               // channels in a block at most
 constexpr int64_t kTable = kWidth + kLanes;   // short groups load whole vectors
@@ -23,6 +19,8 @@ constexpr int64_t kChunk = 2048, kFlush = 128;
 
 template <class F, class T>
 struct stream {
+  typedef F formula;
+  typedef T element;
   typedef typename storage<T>::vector V;
   typedef typename storage<T>::scalar S;
   static constexpr int W = storage<T>::lanes;
@@ -31,31 +29,6 @@ struct stream {
   T* out[F::outputs ? F::outputs : 1];
   bool past;  // whole vectors are stored past the caches
 };
-
-// COUNT vectors, `apart` elements from each other, all loaded before the first is stored (see `several` in walk.h: 0.95 of the
-// time).
-template <int COUNT, class F, class T>
-ACONITE_INLINE void several(const stream<F, T>& s, int64_t at, int64_t apart, typename storage<T>::vector* sum,
-                            const typename storage<T>::vector* t) {
-  typedef typename storage<T>::vector V;
-  V in[COUNT][F::inputs], out[F::outputs ? F::outputs : 1];
-  for (int r = 0; r < COUNT; ++r)
-    for (int i = 0; i < F::inputs; ++i) in[r][i] = load(s.in[i] + at + r * apart);
-  for (int r = 0; r < COUNT; ++r) {
-    F::apply(in[r], out, sum, t);
-    for (int i = 0; i < F::outputs; ++i) {
-      if (s.past)
-        store_past(s.out[i] + at + r * apart, out[i]);
-      else
-        store(s.out[i] + at + r * apart, out[i]);
-    }
-  }
-}
-template <class F, class T>
-ACONITE_INLINE void one_vector(const stream<F, T>& s, int64_t at, typename storage<T>::vector* sum,
-                               const typename storage<T>::vector* t) {
-  several<1>(s, at, 0, sum, t);
-}
 
 // The lanes beyond `count` read zeros, which are no values: their terms stay out of the sums.
 template <class F, class T>
@@ -79,7 +52,7 @@ ACONITE_INLINE void long_row(const stream<F, T>& s, int64_t at, const typename s
     int64_t end = least(s.l, done + kChunk), i = done;
     V sum[F::sums + 1] = {};
     for (; i + W <= end; i += W) {
-      ask_for<F, true>(s, at + i + 2 * kAhead / (int64_t)sizeof(T));
+      ask_ahead<true>(s, at + i);
       one_vector(s, at + i, sum, t);
     }
     if (W > 1 && i < end) part_vector(s, at + i, end - i, sum, t);
@@ -124,7 +97,7 @@ ACONITE_INLINE void flat_rows(const stream<F, T>& s, int64_t at, int64_t samples
     int64_t end = (r + 1) * s.l;
     for (; i + W <= end; i += W)
       for (int64_t k = 0; k < samples; ++k) {
-        ask_for<F>(s, at + k * step + i + kAhead / (int64_t)sizeof(T));
+        ask_ahead(s, at + k * step + i);
         one_vector(s, at + k * step + i, sum, t);
       }
     int64_t rest = end - i;
@@ -234,13 +207,13 @@ ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int6
   constexpr int W = storage<T>::lanes;
   constexpr int64_t vectors = kWidth / W;
   const int64_t whole = width / W * W;
-  const bool down = COUNT > 1 && downwards<F>(s, pitch);
+  const bool down = COUNT > 1 && downwards(s, pitch);
   int64_t i = down ? whole - W : 0, step = down ? -W : W;
   for (int64_t left = whole; left > 0; left -= W, i += step) {
     V t[F::rows], sum[F::sums + 1];
     for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
     for (int k = 0; k < F::sums; ++k) sum[k] = sums[k * vectors + i / W];
-    for (int r = 0; r < COUNT; ++r) ask_for<F>(s, at + (r + COUNT) * pitch + i);
+    for (int r = 0; r < COUNT; ++r) ask_for(s, at + (r + COUNT) * pitch + i);
     for (int r = 0; r < COUNT; r += kAtOnce<COUNT>) several<kAtOnce<COUNT>>(s, at + r * pitch + i, pitch, sum, t);
     for (int k = 0; k < F::sums; ++k) sums[k * vectors + i / W] = sum[k];
   }

@@ -128,30 +128,6 @@ ACONITE_INLINE void store(T* p, vf v, int64_t n) {
 }
 #endif
 
-// What P reads and writes at `at` is asked for now, and needed some kAhead bytes later: the hardware does that for a copy, but
-// behind 25 instructions a vector it is late (32x256x14x14 forward: 0.9 of the time). Into the second cache, as the first lets
-// too few lines be under way where a walk follows several rows (a backward from memory: 0.8 of the time). PLAIN: for tensors that
-// are walked from end to end; twice as far ahead, and into the first cache.
-constexpr int64_t kAhead = 1024;
-template <class F, bool PLAIN = false, class P>
-ACONITE_INLINE void ask_for(const P& p, int64_t at) {
-  for (int k = 0; k < F::inputs; ++k) __builtin_prefetch(p.in[k] + at, 0, PLAIN ? 3 : 2);
-  for (int k = 0; k < F::outputs && !p.past; ++k) __builtin_prefetch(p.out[k] + at, 1, PLAIN ? 3 : 2);
-}
-
-// Whether rows of this pitch had better be walked downwards: where they lie a multiple of a page apart and an output just behind
-// an input in its page, each load upwards has the low address bits of a store just before, and waits for it (1024 channels: 1.2
-// to 1.4 of the time).
-template <class F, class P>
-ACONITE_INLINE bool downwards(const P& p, int64_t pitch) {
-  if (pitch * (int64_t)sizeof(*p.in[0]) % 4096) return false;
-  for (int k = 0; k < F::inputs * F::outputs; ++k) {
-    uint64_t behind = ((uint64_t)p.out[k / F::inputs] - (uint64_t)p.in[k % F::inputs]) % 4096;
-    if (behind && behind <= 256) return true;
-  }
-  return false;
-}
-
 // Past the caches: a line that is stored through them is read first, and where a pass is larger than they are its result is
 // gone again before anybody reads it. `end_past` makes such stores visible to other threads.
 template <class T, class V>

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from aconite.errors import ShapeError
 from aconite.kernels import cpu
-from aconite.kernels._library import functions
-from aconite.kernels._plan import plan_for
 
 # (shape, channel_dim): rows shorter than, as long as, longer than a vector; c equal to n, l or 1; channels anywhere.
 SHAPES = [
@@ -127,31 +125,6 @@ def test_wide_channels_last_rows_near_and_far(isa: str, dtype: torch.dtype) -> N
     for shape in [(2, 96, 9, 9), (3, 280, 41, 41), (3, 523, 30, 30), (5, 1030, 15, 15)]:
         x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
         hold(x, torch.randn_like(x), parameters(x, 1, "channel"), 1, "sigmoid")
-
-
-def test_rows_a_page_apart_wherever_the_result_lies(isa: str) -> None:
-    shape, size, page = (2, 1024, 3, 5), 2 * 1024 * 15, 4096
-    x, grad = (torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    slopes = torch.randn(1024), torch.randn(1024), torch.randn(1024)
-    plan, library = plan_for(x, slopes, 1, "sigmoid"), functions()
-    room = torch.empty(size + 2 * page)
-
-    def results(behind: int) -> list[Tensor]:
-        """y, dx and the slopes' gradients, computed into memory that lies so many bytes behind x in its page."""
-        start = (x.data_ptr() + behind - room.data_ptr()) % page // 4
-        out = room[start : start + size]
-        place, sums = [t.data_ptr() for t in slopes], [torch.empty(1024) for _ in slopes]
-        assert library.aconite_acon_c_forward(plan.address, x.data_ptr(), *place, out.data_ptr()) == 0
-        y = out.clone()
-        to = [out.data_ptr(), *(t.data_ptr() for t in sums)]
-        assert library.aconite_acon_c_backward(plan.address, grad.data_ptr(), x.data_ptr(), *place, *to) == 0
-        return [y, out.clone(), *sums]
-
-    expected = cpu.acon_c_forward(x, *slopes)
-    for behind in (0, 64, 256, 320, 4032):
-        found = results(behind)
-        assert torch.equal(found[0], expected.permute(0, 2, 3, 1).reshape(-1))
-        assert all(map(torch.equal, found, results(2048)))
 
 
 def test_sums_of_equal_terms_over_many_samples(isa: str) -> None:
