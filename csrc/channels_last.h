@@ -115,7 +115,8 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
       for (int64_t f = 0; n != prepared && f < p.group; ++f)
         F::prepare(&table[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
       prepared = n;
-      for (int s = 0; s < F::sums; ++s) memset(total[s], 0, sizeof(double) * (size_t)width);
+      const bool one = last - first <= kFlush && p.group == 1;  // the lanes' sums are the part's
+      for (int s = 0; s < F::sums && !one; ++s) memset(total[s], 0, sizeof(double) * (size_t)width);
       for (int64_t r = first; r < last;) {
         int64_t stop = least(last, r + kFlush);
         for (int s = 0; s < F::sums; ++s)
@@ -128,13 +129,17 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
         for (; r + 4 <= whole; r += 4) strip<4>(p, n * size + r * period + c, period, width, table, sums);
         for (; r < stop; ++r)  // the last row may be cut short where the period folds several rows
           strip<1>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
-        for (int s = 0; s < F::sums; ++s) {
+        for (int s = 0; s < F::sums && !one; ++s) {
           const S* lane = (const S*)(sums + s * vectors);
           for (int64_t i = 0; i < width; ++i) total[s][i] += (double)lane[i];
         }
       }
       for (int s = 0; s < F::sums; ++s) {
         S* partial = p.partial + s * p.sums_stride() + (n * p.parts + part) * p.c + c;
+        if (one) {
+          memcpy(partial, sums + s * vectors, sizeof(S) * (size_t)width);
+          continue;
+        }
         for (int64_t f = 1; f < p.group; ++f)
           for (int64_t i = 0; i < p.c; ++i) total[s][i] += total[s][i + f * p.c];
         for (int64_t i = 0; i < least(width, p.c); ++i) partial[i] = (S)total[s][i];
