@@ -39,15 +39,13 @@ struct acon_wanted {
   S *p1, *p2, *beta;
 };
 
-// Gradients from the passes' sums, in double and in the order sample, part.
-template <class S>
-void acon_fold(const S* partial, int64_t parts, const aconite_view& v, const acon_parameters<S>& p, const acon_wanted<S>& want,
-               double* memory) {
+// Gradients from the pass's sums, in double and in the order of the samples.
+template <class PASS, class S>
+void acon_fold(const PASS& pass, const aconite_view& v, const acon_parameters<S>& p, const acon_wanted<S>& want, double* memory) {
   fold<S> to[3] = {{want.p1, p.p1_sn, p.p1_sc, memory},
                    {want.p2, p.p2_sn, p.p2_sc, memory + v.c},
                    {want.beta, p.beta_sn, p.beta_sc, memory + 2 * v.c}};
   for (fold<S>& f : to) f.clear(v.c);
-  int64_t stride = v.n * parts * v.c;
   for (int64_t n = 0; n < v.n; ++n) {
     for (int64_t c = 0; c < v.c; c += kPrepared) {
       int64_t some = least(kPrepared, v.c - c);
@@ -55,24 +53,17 @@ void acon_fold(const S* partial, int64_t parts, const aconite_view& v, const aco
       take_block(p1, p.p1 + n * p.p1_sn + c * p.p1_sc, p.p1_sc, some);
       take_block(p2, p.p2 + n * p.p2_sn + c * p.p2_sc, p.p2_sc, some);
       take_block(beta, p.beta + n * p.beta_sn + c * p.beta_sc, p.beta_sc, some);
-      double up[kPrepared] = {}, down[kPrepared] = {}, curvature[kPrepared] = {}, gradient[3][kPrepared];
-      for (int64_t part = 0; part < parts; ++part) {
-        const S* sums = partial + (n * parts + part) * v.c + c;
-        for (int s = 0; s < kAconSums; ++s) take_block(sum[s], sums + s * stride, 1, some);
-#pragma GCC unroll 1
-        for (int i = 0; i < kPrepared; ++i) {
-          up[i] += (double)sum[kTransfer][i] - (double)sum[kPositive][i];
-          down[i] += (double)sum[kNegative][i] - (double)sum[kTransfer][i];
-          curvature[i] += (double)sum[kCurvature][i];
-        }
-      }
-      // Selected outside the loop over parts and without a branch: the sign of beta (p1 - p2) is a coin toss.
+      double gradient[3][kPrepared];
+      for (int s = 0; s < kAconSums; ++s) take_block(sum[s], pass.sums_of_sample(s, n) + c, 1, some);
+      // Without a branch: the sign of beta (p1 - p2) is a coin toss.
 #pragma GCC unroll 1
       for (int i = 0; i < kPrepared; ++i) {
-        double d = (double)p1[i] - (double)p2[i], u = up[i], w = down[i], side = d * (double)beta[i];
-        gradient[0][i] = side < 0 ? w : u;
-        gradient[1][i] = side < 0 ? u : w;
-        gradient[2][i] = d * d * curvature[i];
+        double up = (double)sum[kTransfer][i] - (double)sum[kPositive][i];
+        double down = (double)sum[kNegative][i] - (double)sum[kTransfer][i];
+        double d = (double)p1[i] - (double)p2[i], side = d * (double)beta[i];
+        gradient[0][i] = side < 0 ? down : up;
+        gradient[1][i] = side < 0 ? up : down;
+        gradient[2][i] = d * d * (double)sum[kCurvature][i];
       }
       for (int k = 0; k < 3; ++k)
         for (int64_t i = 0; i < some; ++i) to[k].per_channel[c + i] += gradient[k][i];
@@ -92,14 +83,13 @@ int32_t acon_sums_pass(const aconite_view& v, const T* grad, const T* x, const a
   p.parameters = parameters;
   bool alike = samples_alike(parameters);
   set_view(p, v, alike);
-  int64_t sums = kAconSums * p.sums_stride();
-  double* memory = (double*)scratch(3 * v.c * (int64_t)sizeof(double) + sums * (int64_t)sizeof(S));
+  double* memory = (double*)scratch(3 * v.c * (int64_t)sizeof(double) + p.partial_bytes());
   if (!memory) return ACONITE_NO_MEMORY;
-  p.partial = (S*)(memory + 3 * v.c);
+  p.keep_sums((S*)(memory + 3 * v.c));
   run(p, v, kBackwardGrain);
   aconite_view seen = v;
-  if (alike) seen.n = 1;  // all of them are parts of one
-  acon_fold(p.partial, alike ? p.blocks() * p.parts : p.parts, seen, parameters, want, memory);
+  if (alike) seen.n = 1;
+  acon_fold(p, seen, parameters, want, memory);
   return ACONITE_OK;
 }
 

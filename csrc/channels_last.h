@@ -8,8 +8,11 @@ namespace ACONITE_NS {
 
 // A sample is walked flat with a table of `period` entries: c itself, or several rows' worth where c is no multiple of the
 // vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks
-// of 1024: 0.87 of the time of two of 512); kWide keeps the table's rows out of each other's cache sets.
-constexpr int64_t kBlock = 1024, kWide = kBlock + 16, kFlush = 128;
+// of 1024: 0.87 of the time of two of 512).
+//
+// kWide: the table's rows and behind them those of the sums lie five cache lines more than a page apart, so that no load of one
+// follows a store to another with the same twelve bits (one line: up to 1.25 of the time, in every other process).
+constexpr int64_t kBlock = 1024, kWide = kBlock + 5 * kLanes, kFlush = 128;
 
 template <class P>
 void plan_channels_last(P& p, bool sums) {
@@ -19,53 +22,51 @@ void plan_channels_last(P& p, bool sums) {
   p.group = p.c * fold <= kBlock && p.l >= 4 * fold ? fold : 1;
   int64_t rows = ceil_div(p.l, p.group), period = p.c * p.group;
   // With sums a part costs a vector of them for each channel (15 % of its time at 16k elements of 256 channels), without them
-  // next to nothing. An even number of parts, since of nine one core of two would have five.
-  int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period));
-  p.parts = most(1, rows / least_rows);
-  p.parts += p.parts > 1 && p.parts % 2;
+  // next to nothing. A power of two: two or four threads have as much to do, and whole pairs to join.
+  int64_t least_rows = sums ? most(48, ceil_div(98304, period)) : most(4, ceil_div(8192, period));
+  p.parts = 1;
+  while (2 * p.parts * least_rows <= rows) p.parts *= 2;
   p.length = ceil_div(rows, p.parts);
 }
 
 // COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
-// them (four rows save up to a fifth). The hardware does not see the streams in this order: the next rows are asked for, or a
-// backward takes twice as long wherever its tensors are not in the second cache.
+// them (four rows save up to a fifth), from `beside`, where the sums' rows follow the table's. The hardware does not see the
+// streams in this order: the next rows are asked for, or a backward takes twice as long wherever its tensors are not in the
+// second cache.
 template <int COUNT, class F, class T>
 ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_t width,
-                          const typename storage<T>::scalar (*table)[kWide], typename storage<T>::vector* sums) {
+                          typename storage<T>::scalar (*beside)[kWide]) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWide / W;
   const int64_t whole = width / W * W;
   const bool down = COUNT > 1 && downwards(p, apart);
   int64_t i = down ? whole - W : 0, step = down ? -W : W;
   for (int64_t left = whole; left > 0; left -= W, i += step) {
     V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
-    for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
+    for (int k = 0; k < F::rows; ++k) t[k] = load(&beside[k][i]);
+    for (int s = 0; s < F::sums; ++s) sum[s] = load(&beside[F::rows + s][i]);
     for (int r = 0; COUNT > 1 && r < COUNT; ++r) ask_for(p, at + (r + COUNT) * apart + i);
     several<COUNT, (COUNT == 1)>(p, at + i, apart, sum, t);
-    for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
+    for (int s = 0; s < F::sums; ++s) store(&beside[F::rows + s][i], sum[s]);
   }
   i = whole;
   if (W > 1 && i < width) {
     V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
-    for (int s = 0; s < F::sums; ++s) sum[s] = sums[s * vectors + i / W];
+    for (int k = 0; k < F::rows; ++k) t[k] = load(&beside[k][i]);
+    for (int s = 0; s < F::sums; ++s) sum[s] = load(&beside[F::rows + s][i]);
     for (int r = 0; r < COUNT; ++r) part_vector(p, at + r * apart + i, width - i, sum, t);
-    for (int s = 0; s < F::sums; ++s) sums[s * vectors + i / W] = sum[s];
+    for (int s = 0; s < F::sums; ++s) store(&beside[F::rows + s][i], sum[s]);
   }
 }
 
 // `rows` rows of VECTORS vectors, one behind the other, with the sums in registers.
 template <int VECTORS, class F, class T>
-ACONITE_INLINE void rows_of(const pass<F, T>& p, int64_t at, int64_t rows, const typename storage<T>::scalar* table,
-                           typename storage<T>::vector* sums) {
+ACONITE_INLINE void rows_of(const pass<F, T>& p, int64_t at, int64_t rows, typename storage<T>::scalar (*beside)[kWide]) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWide / W;
   V sum[VECTORS][F::sums + 1] = {}, t[VECTORS][F::rows];
   auto fetch = [&](int v) {
-    for (int k = 0; k < F::rows; ++k) t[v][k] = load(table + k * kWide + v * W);
+    for (int k = 0; k < F::rows; ++k) t[v][k] = load(&beside[k][v * W]);
   };
   constexpr bool once = F::sums == 0 || VECTORS <= 2;  // else the registers are the sums'
   for (int v = 0; once && v < VECTORS; ++v) fetch(v);
@@ -78,19 +79,19 @@ ACONITE_INLINE void rows_of(const pass<F, T>& p, int64_t at, int64_t rows, const
     }
   }
   for (int v = 0; v < VECTORS; ++v)
-    for (int s = 0; s < F::sums; ++s) sums[s * vectors + v] += sum[v][s];
+    for (int s = 0; s < F::sums; ++s) store(&beside[F::rows + s][v * W], load(&beside[F::rows + s][v * W]) + sum[v][s]);
 }
 
 // Whole rows of one to four vectors; false where they are wider.
 template <class F, class T>
-bool narrow_rows(const pass<F, T>& p, int64_t at, int64_t rows, int64_t width, const typename storage<T>::scalar* table,
-                 typename storage<T>::vector* sums) {
+bool narrow_rows(const pass<F, T>& p, int64_t at, int64_t rows, int64_t width,
+                 typename storage<T>::scalar (*beside)[kWide]) {
   constexpr int W = storage<T>::lanes;
   switch (width % W == 0 ? width / W : 0) {
-    case 1: rows_of<1>(p, at, rows, table, sums); return true;
-    case 2: rows_of<2>(p, at, rows, table, sums); return true;
-    case 3: rows_of<3>(p, at, rows, table, sums); return true;
-    case 4: rows_of<4>(p, at, rows, table, sums); return true;
+    case 1: rows_of<1>(p, at, rows, beside); return true;
+    case 2: rows_of<2>(p, at, rows, beside); return true;
+    case 3: rows_of<3>(p, at, rows, beside); return true;
+    case 4: rows_of<4>(p, at, rows, beside); return true;
     default: return false;
   }
 }
@@ -101,9 +102,12 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
   typedef typename storage<T>::vector V;
   typedef typename storage<T>::scalar S;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWide / W;
-  alignas(64) S table[F::rows][kWide] = {};
-  alignas(64) V sums[(F::sums + 1) * vectors];
+  // Where rows lie a multiple of a page apart, `beside` is kept out of the way of theirs, too (up to 1.1 of the time).
+  constexpr uint64_t page = 4096, clear = 6 * 64;
+  alignas(64) unsigned char memory[sizeof(S) * kWide * (F::rows + F::sums) + page];
+  S(*beside)[kWide] = (S(*)[kWide])(memory + ((uint64_t)p.in[F::inputs - 1] + clear - (uint64_t)memory) % page / 64 * 64);
+  memset(beside, 0, sizeof(S) * kWide * F::rows);
+  S(*sums)[kWide] = beside + F::rows;
   alignas(64) double total[F::sums + 1][kWide];
   int64_t period = p.c * p.group, size = p.l * p.c, rows = ceil_div(p.l, p.group);
   // Blocks outside: the parts of a sample share a table. (Blocks as units of their own would have two threads in one page.)
@@ -113,37 +117,38 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
       int64_t part = unit % p.parts, n = unit / p.parts;
       int64_t first = rows * part / p.parts / 4 * 4, last = part + 1 == p.parts ? rows : rows * (part + 1) / p.parts / 4 * 4;
       for (int64_t f = 0; n != prepared && f < p.group; ++f)
-        F::prepare(&table[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
+        F::prepare(&beside[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
       prepared = n;
       const bool one = last - first <= kFlush && p.group == 1;  // the lanes' sums are the part's
       for (int s = 0; s < F::sums && !one; ++s) memset(total[s], 0, sizeof(double) * (size_t)width);
       for (int64_t r = first; r < last;) {
         int64_t stop = least(last, r + kFlush);
         for (int s = 0; s < F::sums; ++s)
-          for (int64_t v = 0; v < ceil_div(width, W); ++v) sums[s * vectors + v] = V{};
+          for (int64_t i = 0; i < width; i += W) store(&sums[s][i], V{});
         int64_t whole = least(stop, size / period);
         if constexpr (W > 1) {
           int64_t at = n * size + r * period;
-          if (width == period && r < whole && narrow_rows(p, at, whole - r, width, table[0], sums)) r = whole;
+          if (width == period && r < whole && narrow_rows(p, at, whole - r, width, beside)) r = whole;
         }
-        for (; r + 4 <= whole; r += 4) strip<4>(p, n * size + r * period + c, period, width, table, sums);
+        for (; r + 4 <= whole; r += 4) strip<4>(p, n * size + r * period + c, period, width, beside);
         for (; r < stop; ++r)  // the last row may be cut short where the period folds several rows
-          strip<1>(p, n * size + r * period + c, 0, least(width, size - r * period - c), table, sums);
-        for (int s = 0; s < F::sums && !one; ++s) {
-          const S* lane = (const S*)(sums + s * vectors);
-          for (int64_t i = 0; i < width; ++i) total[s][i] += (double)lane[i];
-        }
+          strip<1>(p, n * size + r * period + c, 0, least(width, size - r * period - c), beside);
+        for (int s = 0; s < F::sums && !one; ++s)
+          for (int64_t i = 0; i < width; ++i) total[s][i] += (double)sums[s][i];
       }
       for (int s = 0; s < F::sums; ++s) {
         S* partial = p.partial + s * p.sums_stride() + (n * p.parts + part) * p.c + c;
         if (one) {
-          memcpy(partial, sums + s * vectors, sizeof(S) * (size_t)width);
+          int64_t i = 0;  // by vectors: the compiler's own copy of up to 8 KiB is a slow rep movs
+          for (; i + W <= width; i += W) store(partial + i, load(&sums[s][i]));
+          for (; i < width; ++i) partial[i] = sums[s][i];
           continue;
         }
         for (int64_t f = 1; f < p.group; ++f)
           for (int64_t i = 0; i < p.c; ++i) total[s][i] += total[s][i + f * p.c];
         for (int64_t i = 0; i < least(width, p.c); ++i) partial[i] = (S)total[s][i];
       }
+      if (F::sums && c + kBlock >= period) join_behind(p, begin, unit);
     }
   }
   if (p.past) end_past();

@@ -39,15 +39,14 @@ int32_t backward(const aconite_view& given, const void* grad, const void* a, con
   p.out[1] = (T*)db;
   p.parameters = {(const S*)beta, given.beta_sn, given.beta_sc};
   set_view(p, v);
-  double* memory = (double*)scratch(v.c * (int64_t)sizeof(double) + p.sums_stride() * (int64_t)sizeof(S));
+  double* memory = (double*)scratch(v.c * (int64_t)sizeof(double) + p.partial_bytes());
   if (!memory) return ACONITE_NO_MEMORY;
-  p.partial = (S*)(memory + v.c);
+  p.keep_sums((S*)(memory + v.c));
   run(p, v, kBackwardGrain);
   fold<S> to = {(S*)dbeta, given.beta_sn, given.beta_sc, memory};
   to.clear(v.c);
   for (int64_t n = 0; n < v.n; ++n) {
-    for (int64_t part = 0; part < p.parts; ++part)
-      for (int64_t c = 0; c < v.c; ++c) memory[c] += (double)p.partial[(n * p.parts + part) * v.c + c];
+    for (int64_t c = 0; c < v.c; ++c) memory[c] += (double)p.sums_of_sample(0, n)[c];
     to.end_sample(n, v.c);
   }
   to.end(to.sn ? v.n : 0, v.c);

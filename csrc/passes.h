@@ -47,6 +47,7 @@ void set_view(pass<F, T>& p, const aconite_view& v, bool samples_alike = false) 
     plan_channels_first(p, samples_alike);
   else
     plan_channels_last(p, F::sums > 0);
+  p.joint = samples_alike ? p.blocks() * p.parts : p.parts;
 }
 
 template <class F, class T>
@@ -55,6 +56,7 @@ void run(pass<F, T>& p, const aconite_view& v, int64_t grain) {
     run_channels_first(p, grain);
   else
     run_channels_last(p, grain);
+  if (F::sums) join_rest(p);
 }
 
 // Where one parameter's gradient goes, and the double sums for the axes that its shape does not have.

@@ -40,20 +40,13 @@ bool pool(const aconite_view& v, const T* x, S* mean) {
   pass<sum_formula<typename storage<T>::vector>, T> p = {};
   p.in[0] = x;
   set_view(p, v);
-  p.partial = p.parts == 1 ? mean : (S*)scratch(p.sums_stride() * (int64_t)sizeof(S));
-  if (!p.partial) return false;
+  S* memory = (S*)scratch(p.partial_bytes());
+  if (!memory) return false;
+  p.keep_sums(memory);
   run(p, v, kForwardGrain);
   double scale = 1.0 / (double)v.l;
-  if (p.parts == 1) {
-    for (int64_t i = 0; i < v.n * v.c; ++i) mean[i] = (S)((double)mean[i] * scale);
-    return true;
-  }
   for (int64_t n = 0; n < v.n; ++n)
-    for (int64_t c = 0; c < v.c; ++c) {
-      double total = 0;
-      for (int64_t part = 0; part < p.parts; ++part) total += (double)p.partial[(n * p.parts + part) * v.c + c];
-      mean[n * v.c + c] = (S)(total * scale);
-    }
+    for (int64_t c = 0; c < v.c; ++c) mean[n * v.c + c] = (S)((double)p.sums_of_sample(0, n)[c] * scale);
   return true;
 }
 

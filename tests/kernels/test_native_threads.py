@@ -31,7 +31,9 @@ def everything(x: Tensor) -> list[Tensor]:
     return [one for one in results if one is not None]
 
 
-@pytest.mark.parametrize("shape", [(8, 64, 28, 28), (16, 96, 14, 14), (8, 256, 7, 7), (1, 1, 300, 300), (512, 640)])
+@pytest.mark.parametrize(
+    "shape", [(2, 64, 80, 80), (8, 64, 28, 28), (16, 96, 14, 14), (8, 256, 7, 7), (1, 1, 300, 300), (512, 640)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_any_number_of_threads_gives_the_same_bits(
     thread_count: None, shape: tuple[int, ...], dtype: torch.dtype
