@@ -10,7 +10,7 @@ namespace ACONITE_NS {
 namespace norm_walk {
 
 constexpr int64_t kWidth = 512;               // channels in a block at most
-constexpr int64_t kTable = kWidth + kLanes;   // short groups load whole vectors
+constexpr int64_t kTable = kWidth + 5 * kLanes;  // short groups load whole vectors; why five: channels_last.h
 constexpr int64_t kShortRow = 1024;           // up to here rows are walked in groups, as one stretch
 constexpr int64_t kTogether = 8;              // samples, channels first; rows, channels last
 constexpr int64_t kManySamples = 256;         // the row length below which samples are walked together (14x14: 0.8)
@@ -205,7 +205,7 @@ ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int6
                           const typename storage<T>::scalar (*table)[kTable], typename storage<T>::vector* sums) {
   typedef typename storage<T>::vector V;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWidth / W;
+  constexpr int64_t vectors = kTable / W;
   const int64_t whole = width / W * W;
   const bool down = COUNT > 1 && downwards(s, pitch);
   int64_t i = down ? whole - W : 0, step = down ? -W : W;
@@ -234,7 +234,7 @@ void channels_last(const stream<F, T>& s, int64_t at, int64_t rows, int64_t tail
   typedef typename storage<T>::vector V;
   typedef typename storage<T>::scalar S;
   constexpr int W = storage<T>::lanes;
-  constexpr int64_t vectors = kWidth / W;
+  constexpr int64_t vectors = kTable / W;
   alignas(64) V sums[(F::sums + 1) * vectors];
   for (int64_t r = 0; r < rows || tail;) {
     int64_t stop = least(rows, r + kFlush);
