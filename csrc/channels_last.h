@@ -10,8 +10,8 @@ namespace ACONITE_NS {
 // vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks
 // of 1024: 0.87 of the time of two of 512).
 //
-// kWide: the table's rows and behind them those of the sums lie five cache lines more than a page apart, so that no load of one
-// follows a store to another with the same twelve bits (one line: up to 1.25 of the time, in every other process).
+// kWide: the table's rows and behind them those of the sums lie a page and five vectors apart, so that no load of one follows a
+// store to another with the same twelve bits (one vector: up to 1.25 of the time, in every other process).
 constexpr int64_t kBlock = 1024, kWide = kBlock + 5 * kLanes, kFlush = 128;
 
 template <class P>
@@ -22,8 +22,8 @@ void plan_channels_last(P& p, bool sums) {
   p.group = p.c * fold <= kBlock && p.l >= 4 * fold ? fold : 1;
   int64_t rows = ceil_div(p.l, p.group), period = p.c * p.group;
   // With sums a part costs a vector of them for each channel (15 % of its time at 16k elements of 256 channels), without them
-  // next to nothing. A power of two: two or four threads have as much to do, and whole pairs to join.
-  int64_t least_rows = sums ? most(48, ceil_div(98304, period)) : most(4, ceil_div(8192, period));
+  // next to nothing. A power of two: two or four threads have as much to do as each other, and whole pairs to join.
+  int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period));
   p.parts = 1;
   while (2 * p.parts * least_rows <= rows) p.parts *= 2;
   p.length = ceil_div(rows, p.parts);
@@ -102,7 +102,8 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
   typedef typename storage<T>::vector V;
   typedef typename storage<T>::scalar S;
   constexpr int W = storage<T>::lanes;
-  // Where rows lie a multiple of a page apart, `beside` is kept out of the way of theirs, too (up to 1.1 of the time).
+  // Where rows lie a multiple of a page apart, `beside` is kept out of the way of the last input's, too, and of the other
+  // tensors' that lie alike in their pages, as large ones mostly do (up to 1.1 of the time).
   constexpr uint64_t page = 4096, clear = 6 * 64;
   alignas(64) unsigned char memory[sizeof(S) * kWide * (F::rows + F::sums) + page];
   S(*beside)[kWide] = (S(*)[kWide])(memory + ((uint64_t)p.in[F::inputs - 1] + clear - (uint64_t)memory) % page / 64 * 64);

@@ -53,14 +53,14 @@ struct storage<double> {
   static constexpr int lanes = 1;
 };
 // How many of exp_neg's units a natural unit is, the largest finite number, where exp_neg reaches 0, in its units, and what
-// |x| is bounded by in sums (squares of it added a million times stay finite).
+// |x| is bounded by in sums (squares of it, times gradients, added 2^28 times stay finite).
 template <class V>
 struct constants;
 template <>
 struct constants<vf> {
   typedef float scalar;
   static constexpr double per_unit = 1.4426950408889634, huge = 3.4028234663852886e38, last = kLanes == 16 ? 151 : 127,
-                          far = 72057594037927936.0;
+                          far = 1125899906842624.0;
 };
 template <>
 struct constants<double> {

@@ -138,8 +138,8 @@ struct call {
     const pieces& p = self.p;
     const stream<moments<V>, T> reading = self.template over<moments<V>>(self.x, nullptr, nullptr);
     const stream<norm_forward<V, A>, T> writing = self.template once_over<norm_forward<V, A>>(self.x, nullptr, self.y);
-    constexpr int most_rows = norm_forward<V, A>::rows;
-    alignas(64) S table[most_rows][kTable] = {};
+    constexpr int first = moments<V>::rows + moments<V>::sums, second = norm_forward<V, A>::rows;
+    alignas(64) S table[first > second ? first : second][kTable] = {};
     alignas(64) double total[2 * kWidth];
     for (int64_t b = begin; b < end; ++b) {
       int64_t c = b * p.block, some = least(p.block, p.c - c);
@@ -234,8 +234,8 @@ struct call {
   static void backward_blocks(int64_t begin, int64_t end, void* context) {
     call& self = *(call*)context;
     const pieces& p = self.p;
-    constexpr int rows = sums_formula::rows > dx_formula::rows ? sums_formula::rows : dx_formula::rows;
-    alignas(64) S table[rows][kTable] = {};
+    constexpr int first = sums_formula::rows + sums_formula::sums, second = dx_formula::rows;
+    alignas(64) S table[first > second ? first : second][kTable] = {};
     alignas(64) double total[sums * kWidth];
     for (int64_t b = begin; b < end; ++b) {
       int64_t c = b * p.block, some = least(p.block, p.c - c);

@@ -11,31 +11,29 @@ struct pieces {
   int64_t n, c, l;
   bool last;
   int64_t fold, pitch;          // rows of c folded into one of `pitch` (channels last)
-  int64_t part_rows, parts;     // in a sample; 1 where channels come first
+  int64_t rows, parts;          // in a sample: rows of `pitch`, or l; pieces, 1 where channels come first
   int64_t block, blocks;
 
   pieces(int64_t n, int64_t c, int64_t l, bool last, int lanes) : n(n), c(c), l(l), last(last) {
     fold = 1;
-    part_rows = l;
     parts = 1;
     if (last) {
       while (c * fold % lanes && fold < lanes) fold *= 2;
       if (c * fold > kWidth || l < 4 * fold) fold = 1;
       block = c <= kWidth ? c : kWidth / 2;
-      int64_t rows = ceil_div(l, fold), enough = most(64, 32768 / (block * fold));
-      parts = 1;
-      while (2 * parts * enough <= rows) parts *= 2;  // whole parts for each of two or four threads
-      part_rows = ceil_div(ceil_div(rows, parts), kTogether) * kTogether;
-      parts = most(1, ceil_div(rows, part_rows));
+      int64_t enough = most(64, 32768 / (block * fold));
+      while (2 * parts * enough <= l / fold) parts *= 2;  // whole parts for each of two or four threads
     } else {
       block = most(1, least(128, 16384 / most(1, l)));
       if (block > 16) block = block / 16 * 16;
       if (block > c) block = c;
     }
     pitch = c * fold;
+    rows = ceil_div(l, fold);
     blocks = ceil_div(c, block);
   }
-  int64_t elements() const { return last ? part_rows * block * fold : l * block; }
+  int64_t start(int64_t part) const { return part == parts ? rows : rows * part / parts / kTogether * kTogether; }
+  int64_t elements() const { return ceil_div(rows, parts) * block * fold; }
   int64_t units() const { return n * parts * blocks; }
 };
 
@@ -43,9 +41,9 @@ constexpr int64_t kForwardPiece = 32768;
 // A block of channels is walked twice in a row where its samples' pieces are long enough for the prefetcher.
 constexpr int64_t kPiece = 4096, kBlockRows = 1024;
 
-// Blocks of channels to be walked twice in a row, where there are enough of them; false leaves `p` alone. Wide rows are not
-// shared between threads by channels: each core's prefetcher would run into the other's lines, and the layer before has cut the
-// tensor by rows (7x7x1024 on two cores that share no cache: 0.82 of the time by rows).
+// Blocks of channels to be walked twice in a row, where there are enough of them; false leaves `p` alone. Wide rows that come in
+// parts are not shared between threads by channels: each core's prefetcher would run into the other's lines, and the layer before
+// has cut the tensor by rows (7x7x1024 on two cores that share no cache: 0.7 of the time by rows).
 inline bool in_blocks(pieces& p, int64_t bytes) {
   int64_t block;
   if (p.last) {
@@ -57,12 +55,11 @@ inline bool in_blocks(pieces& p, int64_t bytes) {
     block = least(block, p.c);
   }
   int64_t blocks = ceil_div(p.c, block);
-  bool wide = p.last && p.c > kWidth;
+  bool wide = p.c > kWidth && p.parts > 1;
   if ((blocks < 6 || wide) && p.n * p.c * p.l > kForwardPiece) return false;
   p.block = least(block, kWidth);
   p.blocks = ceil_div(p.c, p.block);
   p.parts = 1;
-  p.part_rows = p.last ? ceil_div(p.l, p.fold) : p.l;
   return true;
 }
 
@@ -78,10 +75,9 @@ struct pass_of {
   S* partial;
 
   static void walk(const stream<F, T>& s, const pieces& p, int64_t n, int64_t part, int64_t c, int64_t count,
-                   const S (*table)[kTable], double* total) {
+                   S (*table)[kTable], double* total) {
     if (!p.last) return channels_first(s, n, n + 1, c, count, table, total);
-    int64_t size = p.l * p.c, first = part * p.part_rows, whole = size / p.pitch;
-    int64_t end = least(whole, first + p.part_rows);
+    int64_t size = p.l * p.c, whole = size / p.pitch, first = p.start(part), end = least(whole, p.start(part + 1));
     bool ends = part + 1 == p.parts;
     channels_last(s, n * size + first * p.pitch + c, end - first, ends ? size - whole * p.pitch : 0, p.pitch,
                   p.fold > 1 ? p.pitch : count, table, total);
@@ -98,7 +94,7 @@ struct pass_of {
   static void units(int64_t begin, int64_t end, void* context) {
     const pass_of& self = *(const pass_of*)context;
     const pieces& p = *self.p;
-    alignas(64) S table[F::rows][kTable] = {};
+    alignas(64) S table[F::rows + F::sums][kTable] = {};
     alignas(64) double total[(F::sums + 1) * kWidth];
     for (int64_t done = begin; done < end; ++done) {
       int64_t unit = F::sums ? done : begin + (end - 1 - done);

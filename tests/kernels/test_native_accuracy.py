@@ -101,6 +101,12 @@ def test_sums_hold_no_nan_where_squares_overflow(isa: str) -> None:
                         got = cpu.acon_c_backward(grad, t, *parts, channel_dim=2 if layout else 1)
                         assert not any(g is None or g.isnan().any() for g in got), (dtype, width, x, p)
                         assert p[0] != p[1] or (got[3] == 0).all()
+    for shape, channel_dim in (((1, 2, 2**20), 1), ((1, 2**20, 2), 2)):  # in several parts
+        t = torch.full(shape, math.inf)
+        parts = [torch.full((2,), v) for v in (0.5, 0.5, 1.0)]
+        got = cpu.acon_c_backward(torch.ones_like(t), t, *parts, channel_dim=channel_dim)
+        assert got[3] is not None
+        assert (got[3] == 0).all()
     nan = torch.full((1, 2, 20), math.nan)
     for g in cpu.acon_c_backward(torch.ones_like(nan), nan, *(torch.ones(2) for _ in range(3))):
         assert g is not None

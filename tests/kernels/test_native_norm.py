@@ -21,6 +21,7 @@ SHAPES = [
     (5, 40),
     (9, 130, 2, 2),  # rows shorter than a vector
     (4, 600, 3, 3),  # channels last: more than one block
+    (4, 600, 9, 9),  # and of several parts
     (3, 1, 5, 5),
     (2, 3, 5, 4, 6),
 ]
@@ -192,7 +193,7 @@ def test_large_mean_small_deviation(isa: str, shape: tuple[int, ...], last: bool
         close(gradient, t.grad, 1e-4)
 
 
-@pytest.mark.parametrize("shape", [(6, 40, 14, 14), (4, 3, 70, 70), (16, 64, 7, 7)])
+@pytest.mark.parametrize("shape", [(6, 40, 14, 14), (4, 3, 70, 70), (16, 64, 7, 7), (4, 600, 9, 9)])
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_threads_change_nothing(isa: str, shape: tuple[int, ...], last: bool) -> None:
     torch.manual_seed(0)

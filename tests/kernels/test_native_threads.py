@@ -21,9 +21,11 @@ def thread_count() -> Iterator[None]:
 def everything(x: Tensor) -> list[Tensor]:
     torch.manual_seed(0)
     c, n = x.shape[1], x.shape[0]
-    p = [torch.randn(c) for _ in range(3)]
+    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+    p = [torch.randn(c, dtype=wide) for _ in range(3)]
     grad = torch.randn(x.shape).to(x.dtype)
-    gen = Generator(torch.randn(16, c), torch.randn(c, 16), norm="batch" if n > 1 else "none")
+    weights = torch.randn(16, c, dtype=wide), torch.randn(c, 16, dtype=wide)
+    gen = Generator(*weights, norm="batch" if n > 1 else "none")
     y, saved = cpu_meta.meta_acon_c_forward(x, p[0], p[1], gen)
     results = [cpu.acon_c_forward(x, *p), *cpu.acon_c_backward(grad, x, *p), y, saved]
     results += cpu.smooth_maximum_backward(grad, x, grad, p[2])
@@ -32,9 +34,18 @@ def everything(x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 64, 80, 80), (8, 64, 28, 28), (16, 96, 14, 14), (8, 256, 7, 7), (1, 1, 300, 300), (512, 640)]
+    "shape",
+    [
+        (2, 64, 80, 80),
+        (8, 64, 28, 28),
+        (16, 96, 14, 14),
+        (6, 1100, 14, 14),
+        (8, 256, 7, 7),
+        (1, 1, 300, 300),
+        (512, 640),
+    ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(
     thread_count: None, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
