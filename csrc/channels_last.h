@@ -107,10 +107,10 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
   constexpr uint64_t page = 4096, clear = 6 * 64;
   alignas(64) unsigned char memory[sizeof(S) * kWide * (F::rows + F::sums) + page];
   S(*beside)[kWide] = (S(*)[kWide])(memory + ((uint64_t)p.in[F::inputs - 1] + clear - (uint64_t)memory) % page / 64 * 64);
-  memset(beside, 0, sizeof(S) * kWide * F::rows);
   S(*sums)[kWide] = beside + F::rows;
   alignas(64) double total[F::sums + 1][kWide];
   int64_t period = p.c * p.group, size = p.l * p.c, rows = ceil_div(p.l, p.group);
+  for (int k = 0; k < F::rows; ++k) memset(beside[k], 0, sizeof(S) * (size_t)(least(kBlock, period) + W));
   // Blocks outside: the parts of a sample share a table. (Blocks as units of their own would have two threads in one page.)
   for (int64_t c = 0; c < period; c += kBlock) {
     int64_t width = least(kBlock, period - c), prepared = -1;
