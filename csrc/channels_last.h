@@ -1,6 +1,7 @@
 // The walk over [n][l][c]: rows of all channels, a table of coefficients and a vector of sums beside them.
 #pragma once
 
+#include "strip.h"
 #include "walk.h"
 
 namespace aconite {
@@ -9,10 +10,7 @@ namespace ACONITE_NS {
 // A sample is walked flat with a table of `period` entries: c itself, or several rows' worth where c is no multiple of the
 // vector (c = 24: 48 entries, no wasted lane). Wider periods than kBlock go block by block, to keep table and sums near (blocks
 // of 1024: 0.87 of the time of two of 512).
-//
-// kWide: the table's rows and behind them those of the sums lie a page and five vectors apart, so that no load of one follows a
-// store to another with the same twelve bits (one vector: up to 1.25 of the time, in every other process).
-constexpr int64_t kBlock = 1024, kWide = kBlock + 5 * kLanes, kFlush = 128;
+constexpr int64_t kBlock = 1024, kWide = kBlock + kStagger, kFlush = 128;
 
 template <class P>
 void plan_channels_last(P& p, bool sums) {
@@ -22,41 +20,9 @@ void plan_channels_last(P& p, bool sums) {
   p.group = p.c * fold <= kBlock && p.l >= 4 * fold ? fold : 1;
   int64_t rows = ceil_div(p.l, p.group), period = p.c * p.group;
   // With sums a part costs a vector of them for each channel (15 % of its time at 16k elements of 256 channels), without them
-  // next to nothing. A power of two: two or four threads have as much to do as each other, and whole pairs to join.
-  int64_t least_rows = sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period));
-  p.parts = 1;
-  while (2 * p.parts * least_rows <= rows) p.parts *= 2;
+  // next to nothing.
+  p.parts = even_parts(rows, sums ? most(48, ceil_div(65536, period)) : most(4, ceil_div(8192, period)));
   p.length = ceil_div(rows, p.parts);
-}
-
-// COUNT rows of the block [0, width) at once, `apart` elements from each other: table and sums are fetched once for all of
-// them (four rows save up to a fifth), from `beside`, where the sums' rows follow the table's. The hardware does not see the
-// streams in this order: the next rows are asked for, or a backward takes twice as long wherever its tensors are not in the
-// second cache.
-template <int COUNT, class F, class T>
-ACONITE_INLINE void strip(const pass<F, T>& p, int64_t at, int64_t apart, int64_t width,
-                          typename storage<T>::scalar (*beside)[kWide]) {
-  typedef typename storage<T>::vector V;
-  constexpr int W = storage<T>::lanes;
-  const int64_t whole = width / W * W;
-  const bool down = COUNT > 1 && downwards(p, apart);
-  int64_t i = down ? whole - W : 0, step = down ? -W : W;
-  for (int64_t left = whole; left > 0; left -= W, i += step) {
-    V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&beside[k][i]);
-    for (int s = 0; s < F::sums; ++s) sum[s] = load(&beside[F::rows + s][i]);
-    for (int r = 0; COUNT > 1 && r < COUNT; ++r) ask_for(p, at + (r + COUNT) * apart + i);
-    several<COUNT, (COUNT == 1)>(p, at + i, apart, sum, t);
-    for (int s = 0; s < F::sums; ++s) store(&beside[F::rows + s][i], sum[s]);
-  }
-  i = whole;
-  if (W > 1 && i < width) {
-    V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&beside[k][i]);
-    for (int s = 0; s < F::sums; ++s) sum[s] = load(&beside[F::rows + s][i]);
-    for (int r = 0; r < COUNT; ++r) part_vector(p, at + r * apart + i, width - i, sum, t);
-    for (int s = 0; s < F::sums; ++s) store(&beside[F::rows + s][i], sum[s]);
-  }
 }
 
 // `rows` rows of VECTORS vectors, one behind the other, with the sums in registers.
@@ -116,7 +82,7 @@ void channels_last_units(int64_t begin, int64_t end, void* context) {
     int64_t width = least(kBlock, period - c), prepared = -1;
     for (int64_t unit = begin; unit < end; ++unit) {
       int64_t part = unit % p.parts, n = unit / p.parts;
-      int64_t first = rows * part / p.parts / 4 * 4, last = part + 1 == p.parts ? rows : rows * (part + 1) / p.parts / 4 * 4;
+      int64_t first = part_start(rows, p.parts, part, 4), last = part_start(rows, p.parts, part + 1, 4);
       for (int64_t f = 0; n != prepared && f < p.group; ++f)
         F::prepare(&beside[0][f * p.c], kWide, p.parameters, n, c, p.group > 1 ? p.c : width);
       prepared = n;

@@ -21,8 +21,7 @@ struct pieces {
       while (c * fold % lanes && fold < lanes) fold *= 2;
       if (c * fold > kWidth || l < 4 * fold) fold = 1;
       block = c <= kWidth ? c : kWidth / 2;
-      int64_t enough = most(64, 32768 / (block * fold));
-      while (2 * parts * enough <= l / fold) parts *= 2;  // whole parts for each of two or four threads
+      parts = even_parts(l / fold, most(64, 32768 / (block * fold)));
     } else {
       block = most(1, least(128, 16384 / most(1, l)));
       if (block > 16) block = block / 16 * 16;
@@ -32,7 +31,7 @@ struct pieces {
     rows = ceil_div(l, fold);
     blocks = ceil_div(c, block);
   }
-  int64_t start(int64_t part) const { return part == parts ? rows : rows * part / parts / kTogether * kTogether; }
+  int64_t start(int64_t part) const { return part_start(rows, parts, part, kTogether); }
   int64_t elements() const { return ceil_div(rows, parts) * block * fold; }
   int64_t units() const { return n * parts * blocks; }
 };

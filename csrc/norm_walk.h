@@ -2,15 +2,15 @@
 // second pass then finds in L2 what the first has read. What is added up with what depends on the shape alone.
 #pragma once
 
+#include "strip.h"
 #include "tasks.h"
-#include "vectors.h"
 
 namespace aconite {
 namespace ACONITE_NS {
 namespace norm_walk {
 
 constexpr int64_t kWidth = 512;               // channels in a block at most
-constexpr int64_t kTable = kWidth + 5 * kLanes;  // short groups load whole vectors; why five: kWide in channels_last.h
+constexpr int64_t kTable = kWidth + kStagger; // which leaves room for the whole vectors that short groups load
 constexpr int64_t kShortRow = 1024;           // up to here rows are walked in groups, as one stretch
 constexpr int64_t kTogether = 8;              // samples, channels first; rows, channels last
 constexpr int64_t kManySamples = 256;         // the row length below which samples are walked together (14x14: 0.8)
@@ -194,37 +194,6 @@ void channels_first(const stream<F, T>& s, int64_t from, int64_t to, int64_t c, 
 }
 
 // ---- channels last --------------------------------------------------------------------------------------------------
-
-template <int COUNT>
-constexpr int kAtOnce = COUNT < 4 ? COUNT : 4;  // as many as the registers hold
-
-// COUNT rows at once, a vector of channels at a time: table and sums are fetched once for all of them. The hardware
-// does not see the streams in this order; fetching the next rows takes a third off (32, 256, 14, 14).
-template <int COUNT, class F, class T>
-ACONITE_INLINE void strip(const stream<F, T>& s, int64_t at, int64_t pitch, int64_t width,
-                          typename storage<T>::scalar (*table)[kTable]) {
-  typedef typename storage<T>::vector V;
-  constexpr int W = storage<T>::lanes;
-  const int64_t whole = width / W * W;
-  const bool down = COUNT > 1 && downwards(s, pitch);
-  int64_t i = down ? whole - W : 0, step = down ? -W : W;
-  for (int64_t left = whole; left > 0; left -= W, i += step) {
-    V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
-    for (int k = 0; k < F::sums; ++k) sum[k] = load(&table[F::rows + k][i]);
-    for (int r = 0; r < COUNT; ++r) ask_for(s, at + (r + COUNT) * pitch + i);
-    for (int r = 0; r < COUNT; r += kAtOnce<COUNT>) several<kAtOnce<COUNT>>(s, at + r * pitch + i, pitch, sum, t);
-    for (int k = 0; k < F::sums; ++k) store(&table[F::rows + k][i], sum[k]);
-  }
-  i = whole;
-  if (W > 1 && i < width) {
-    V t[F::rows], sum[F::sums + 1];
-    for (int k = 0; k < F::rows; ++k) t[k] = load(&table[k][i]);
-    for (int k = 0; k < F::sums; ++k) sum[k] = load(&table[F::rows + k][i]);
-    for (int r = 0; r < COUNT; ++r) part_vector(s, at + r * pitch + i, width - i, sum, t);
-    for (int k = 0; k < F::sums; ++k) store(&table[F::rows + k][i], sum[k]);
-  }
-}
 
 // `width` columns of `rows` rows of `pitch`, from `at` on, and of a last row that is cut short after `tail`. Behind the table's
 // rows there is room for those of the sums.
